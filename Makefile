@@ -1,0 +1,49 @@
+# make demo     the whole of OneSearch on a simulated marketplace, then three searches
+# make test     every test, with the coverage of src
+# make lint     style, types, layers, spelling
+# make bestbuy DATA=folder [TEST_FROM=2011-09-24]     the whole of OneSearch on the Best Buy clicks
+#
+# Each creates .venv first where it is missing or out of date. On Linux PyPI's torch brings CUDA along; for the small one:
+#   make demo PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu
+
+PYTHON ?= python3
+TEST_FROM ?= 2011-09-24
+BIN := .venv/bin
+READY := .venv/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help demo bestbuy test lint
+
+help:
+	@sed -n 's/^# \{0,1\}//p' Makefile
+
+# Rebuilt when what it was built from changes. torch comes first, so that no other package's wish picks its build.
+$(READY): pyproject.toml constraints-cpu.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "onesearch needs Python 3.11 or newer: make PYTHON=python3.11")'
+	@echo "Installing into .venv (some minutes, once)"
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/pip install -qq --disable-pip-version-check -c constraints-cpu.txt torch
+	@$(BIN)/pip install -qq --disable-pip-version-check -c constraints-cpu.txt -e '.[cpu,dev]'
+	@touch $@
+
+demo: $(READY)
+	@$(BIN)/onesearch pipeline --run runs/demo --recipe configs/demo
+	@$(BIN)/onesearch compare --run runs/demo
+	@for query in "red dress" "running shoes" "coffee maker"; do \
+		$(BIN)/onesearch search "$$query" --run runs/demo || exit 1; \
+	done
+
+bestbuy: $(READY)
+	@test -n "$(DATA)" || { echo "Say where the clicks lie: make bestbuy DATA=folder-of-clicks.csv-and-products.xml"; exit 2; }
+	@$(BIN)/onesearch pipeline --run runs/bestbuy --recipe configs/bestbuy --data "$(DATA)" --test_from $(TEST_FROM)
+	@$(BIN)/onesearch compare --run runs/bestbuy
+
+test: $(READY)
+	@$(BIN)/pytest --cov
+
+lint: $(READY)
+	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+	@$(BIN)/codespell src tests configs docs docker slurm *.md

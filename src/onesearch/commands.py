@@ -1,0 +1,120 @@
+"""The verbs that are no stages, as typed functions: `onesearch prepare`, `simulate`, `pipeline`, `compare`, `search`."""
+
+import datetime
+from collections.abc import Sequence
+from pathlib import Path
+
+from jsonargparse import auto_cli
+from jsonargparse.typing import register_type
+from rich.console import Console
+from rich.table import Table
+
+from onesearch.log.sources import Source
+from onesearch.log.split import Split
+from onesearch.simulate.marketplace import Marketplace
+
+
+def prepare(source: Source, run: Path, split: Split = Split(), max_history: int = 200) -> None:  # noqa: B008
+    """Read a log, validate it, and write its canonical and derived tables to RUN/log.
+
+    Args:
+        source: where the log comes from.
+        run: the run folder.
+        split: where training ends and the test begins.
+        max_history: longest click and order sequence of a search.
+    """
+    from onesearch.log.prepare import prepare as prepare_log
+
+    report = prepare_log(source, run / "log", split, max_history)
+    Console(stderr=True).print(report)
+
+
+def simulate(run: Path, marketplace: Marketplace = Marketplace(), split: Split = Split()) -> None:  # noqa: B008
+    """Simulate a marketplace and write its log to RUN/log.
+
+    Args:
+        run: the run folder.
+        marketplace: its size, its shape and its seed.
+        split: where training ends and the test begins.
+    """
+    from onesearch.simulate.simulator import Simulator
+
+    prepare(Simulator(marketplace), run, split)
+
+
+def pipeline(
+    run: Path,
+    recipe: Path = Path("configs/demo"),
+    data: Path | None = None,
+    test_from: datetime.date | None = None,
+    until: str | None = None,
+) -> None:
+    """Run every stage that is not up to date: the whole of OneSearch.
+
+    Args:
+        run: the run folder.
+        recipe: a folder of overlays over configs/STAGE.yaml, and log.yaml.
+        data: the folder that the recipe's source reads, where it reads one.
+        test_from: the first day of the test split.
+        until: the last stage to run; all when not given.
+    """
+    from onesearch.pipeline import run_pipeline
+
+    options = [] if data is None else ["--source.folder", str(data)]
+    options += [] if test_from is None else ["--split.test_from", test_from.isoformat()]
+    run_pipeline(run, recipe, options, until)
+
+
+def compare(run: Path, num_beams: int = 64, batch_size: int = 64) -> None:
+    """Set every trained stage beside the baselines on the test searches; write RUN/compare.json and compare.png.
+
+    Args:
+        run: the run folder.
+        num_beams: K of the beam search.
+        batch_size: searches answered at once.
+    """
+    from onesearch.evaluate.run import compare_run
+
+    compare_run(run, num_beams, batch_size)
+
+
+def search(
+    query: str,
+    run: Path = Path("runs/demo"),
+    user: str | None = None,
+    k: int = 10,
+    stage: str | None = None,
+    num_beams: int = 64,
+) -> None:
+    """Answer a query with a trained run.
+
+    Args:
+        query: what the shopper types.
+        run: the run folder.
+        user: whose behaviour is known; nobody's when not given.
+        k: number of items.
+        stage: the generator to use; the last one that is trained when not given.
+        num_beams: K of the beam search.
+    """
+    from onesearch.log.prepared import Log
+    from onesearch.serve.engine import SearchEngine
+
+    log = Log.open(run / "log")
+    engine = SearchEngine.open(run, stage, num_beams=num_beams)
+    table = Table("#", "item", "title", "price", "SID", "log p", title=f"{query}" + (f"  (user {user})" if user else ""))
+    for position, hit in enumerate(engine.search(log, query, user, k), start=1):
+        price = log.items["price"][log.row_of[hit.item_id]].as_py()
+        cells = (hit.item_id, hit.title, "" if price is None else f"{price:.2f}", hit.sid, f"{hit.score:.2f}")
+        table.add_row(str(position), *cells)
+    Console().print(table)
+
+
+VERBS = (prepare, simulate, pipeline, compare, search)
+
+register_type(datetime.date, serializer=datetime.date.isoformat, deserializer=datetime.date.fromisoformat)
+
+
+def run_command(arguments: Sequence[str]) -> None:
+    """Parse the command line and run one verb; only a search's query goes without a flag."""
+    verbs = {verb.__name__: verb for verb in VERBS}
+    auto_cli(verbs, args=list(arguments), as_positional="search" in arguments[:1], prog="onesearch")

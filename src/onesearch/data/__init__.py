@@ -1,0 +1,1 @@
+"""LightningDataModules and collation: what lies in the run folder becomes batches."""

@@ -1,0 +1,1 @@
+"""Constrained beam search over codes: knows no model class and no text."""

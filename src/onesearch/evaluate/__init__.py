@@ -1,0 +1,1 @@
+"""The side-by-side comparison: every system answers the same held-out searches, beside honest baselines."""

@@ -1,0 +1,167 @@
+"""All systems side by side on the same held-out searches: which finds what shoppers clicked, on which kind of search.
+
+A search counts when at least one clicked item is known. Each metric is averaged over four slices: all searches;
+*unseen* queries, never asked before the test boundary; *returning* shoppers, with any history before the search; *new*
+ones. No system is shown the answer: clicks, purchases and impressions are taken out of what it is asked.
+"""
+
+from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.progress import Progress
+
+from onesearch.artifacts import write_json
+from onesearch.evaluate.bootstrap import interval, resampled_means
+from onesearch.evaluate.ranker import Ranker
+from onesearch.metrics.ranking import Values, hit_rate, hits, ndcg, pad, reciprocal_rank
+from onesearch.types import SearchContext
+
+METRICS = ("HR@1", "HR@5", "HR@10", "MRR@10", "NDCG@10")
+SLICES = ("all", "unseen", "returning", "new")
+DEPTH = 10
+"""Length of the lists that are compared."""
+
+OURS = "onesearch"
+"""Names of the systems that are not baselines start so."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One figure: a system's metric over a slice, with its 95% bootstrap interval."""
+
+    system: str
+    slice: str
+    metric: str
+    value: float
+    low: float
+    high: float
+    num_searches: int
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How much a OneSearch system lies above the best baseline of that slice and metric, on the same searches."""
+
+    system: str
+    baseline: str
+    slice: str
+    metric: str
+    value: float
+    low: float
+    high: float
+
+
+class Comparison(NamedTuple):
+    """Everything that `compare` found. Slices without a search have no rows."""
+
+    rows: list[Row]
+    differences: list[Difference]
+
+    def write(self, path: Path) -> None:
+        """Write `compare.json`: {"rows": […], "differences": […]}."""
+        write_json(path, {name: [asdict(row) for row in rows] for name, rows in self._asdict().items()})
+
+
+def compare(
+    rankers: Sequence[Ranker],
+    searches: Sequence[SearchContext],
+    seen_queries: AbstractSet[str],
+    num_resamples: int = 1000,
+    seed: int = 0,
+    batch_size: int = 256,
+) -> Comparison:
+    """Let every ranker answer every search that has a clicked item, and average over slices.
+
+    Args:
+        rankers: systems of different names.
+        searches: the test searches; those without a known clicked item are left out.
+        seen_queries: normalised queries asked before the test boundary.
+        num_resamples: bootstrap resamples over searches.
+        seed: of the resampling; every slice and system shares it.
+        batch_size: searches handed to a ranker at once.
+
+    Raises:
+        ValueError: no search can be judged, two systems share a name, or a ranking repeats an item.
+    """
+    searches = [search for search in searches if search.clicked]
+    names = [ranker.name for ranker in rankers]
+    if not searches:
+        raise ValueError("No test search has a clicked item that is in the catalogue: choose an earlier test date.")
+    if len(set(names)) < len(names):
+        raise ValueError(f"Two systems share a name, so their figures could not be told apart: {', '.join(names)}.")
+    # [S, systems, metrics]
+    values = np.stack([_judge(answers, searches) for answers in _answers(rankers, searches, batch_size)], axis=1)
+    comparison = Comparison([], [])
+    for name, members in slices(searches, seen_queries).items():
+        if members.any():
+            part = _average(values[members], names, name, num_resamples, seed)
+            comparison.rows.extend(part.rows)
+            comparison.differences.extend(part.differences)
+    return comparison
+
+
+def slices(searches: Sequence[SearchContext], seen_queries: AbstractSet[str]) -> dict[str, NDArray[np.bool_]]:
+    """Which of [S] searches belong to each slice: a name → [S] bool."""
+    unseen = np.array([search.query not in seen_queries for search in searches], dtype=bool)
+    returning = np.array([_has_history(search) for search in searches], dtype=bool)
+    return dict(zip(SLICES, (np.ones(len(searches), dtype=bool), unseen, returning, ~returning), strict=True))
+
+
+def _has_history(search: SearchContext) -> bool:
+    return bool(search.recent_queries or search.recent_clicks or search.long_clicks or search.long_orders)
+
+
+def _answers(rankers: Sequence[Ranker], searches: Sequence[SearchContext], size: int) -> list[list[list[int]]]:
+    """[systems] lists of [S] rankings, with a progress bar a system."""
+    answers: list[list[list[int]]] = []
+    with Progress(transient=True) as progress:
+        for ranker in rankers:
+            task = progress.add_task(ranker.name, total=len(searches))
+            answers.append([])
+            for start in range(0, len(searches), size):
+                batch = [_without_answer(search) for search in searches[start : start + size]]
+                answers[-1].extend(_ask(ranker, batch))
+                progress.advance(task, len(batch))
+    return answers
+
+
+def _ask(ranker: Ranker, batch: Sequence[SearchContext]) -> list[list[int]]:
+    answers = ranker.rank(batch, DEPTH)
+    if len(answers) != len(batch):
+        raise ValueError(f"System '{ranker.name}' answered {len(answers)} of {len(batch)} searches.")
+    return answers
+
+
+def _without_answer(search: SearchContext) -> SearchContext:
+    return search._replace(clicked=(), purchased=(), impressed=None)
+
+
+def _judge(answers: Sequence[Sequence[int]], searches: Sequence[SearchContext]) -> Values:
+    """[S, metrics] in the order of METRICS."""
+    relevant = [set(search.clicked) for search in searches]
+    found = hits(pad(answers, DEPTH), relevant)
+    num_relevant = np.array([len(items) for items in relevant])
+    first = [hit_rate(found, k) for k in (1, 5, 10)]
+    return np.stack([*first, reciprocal_rank(found, 10), ndcg(found, num_relevant, 10)], axis=1)
+
+
+def _average(values: Values, names: Sequence[str], slice_name: str, num_resamples: int, seed: int) -> Comparison:
+    """Rows and differences of one slice. `values` is [S, systems, metrics]."""
+    num_searches = len(values)
+    means = values.mean(axis=0)
+    resampled = resampled_means(values.reshape(num_searches, -1), num_resamples, seed).reshape(-1, *means.shape)
+    rows, differences = [], []
+    for m, metric in enumerate(METRICS):
+        best = max((s for s, name in enumerate(names) if not name.startswith(OURS)), key=means[:, m].item, default=None)
+        for s, name in enumerate(names):
+            figure = interval(means[s, m].item(), resampled[:, s, m])
+            rows.append(Row(name, slice_name, metric, *figure, num_searches))
+            if name.startswith(OURS) and best is not None:
+                gain = interval((means[s, m] - means[best, m]).item(), resampled[:, s, m] - resampled[:, best, m])
+                differences.append(Difference(name, names[best], slice_name, metric, *gain))
+    return Comparison(rows, differences)

@@ -1,0 +1,39 @@
+"""OneSearch after each of its stages, as systems that stand in the comparison."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from onesearch.khqe import Khqe
+from onesearch.serve.engine import STAGES, SearchEngine
+from onesearch.types import SearchContext
+
+SYSTEMS = {stage: "onesearch-" + stage.removeprefix("sft_").replace("_", "-") for stage in STAGES}
+"""Stage → how tables and figures call it."""
+
+
+class OneSearch:
+    """A search engine as a system to be ranked.
+
+    Args:
+        name: how tables and figures call it.
+        engine: with its generator.
+        batch_size: searches answered at once.
+    """
+
+    def __init__(self, name: str, engine: SearchEngine, batch_size: int = 64) -> None:
+        self.name = name
+        self.engine = engine
+        self.batch_size = batch_size
+
+    def rank(self, contexts: Sequence[SearchContext], k: int) -> list[list[int]]:
+        """Items of each search, best first."""
+        batches = (contexts[start : start + self.batch_size] for start in range(0, len(contexts), self.batch_size))
+        return [ranked.items.tolist() for batch in batches for ranked in self.engine.rank(batch, k)]
+
+
+def trained_stages(run: Path, khqe: Khqe, num_beams: int, batch_size: int) -> list[OneSearch]:
+    """A system for each stage of the run that left a generator."""
+    stages = [stage for stage in STAGES if (run / stage / "manifest.json").is_file()]
+    return [
+        OneSearch(SYSTEMS[stage], SearchEngine.open(run, stage, khqe, num_beams), batch_size) for stage in stages
+    ]

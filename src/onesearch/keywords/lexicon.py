@@ -1,0 +1,119 @@
+"""Core keywords: per attribute type, the values that shoppers see and ask for most.
+
+    PV(type, value) = Σ views of the items that carry the value + Σ PV of the queries in which the value is found
+    core keywords of a type = its values with PV ≥ min_pv, by falling PV, the first top_k
+
+The paper (arXiv 2509.03236) counts values by page views and keeps the top ones; what counts as a page view of a value,
+and the two cuts, are ours.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from onesearch.keywords.folding import fold
+from onesearch.keywords.matcher import KeywordMatcher
+from onesearch.types import ATTRIBUTE_TYPES
+
+
+@dataclass(frozen=True)
+class Keyword:
+    """A core keyword."""
+
+    type: str  # one of the 18 attribute types
+    value: str  # folded
+    page_views: int
+
+
+@dataclass(frozen=True)
+class Lexicon:
+    """The core keywords, by type in the order of `ATTRIBUTE_TYPES`, then by falling page views."""
+
+    keywords: tuple[Keyword, ...]
+
+    @property
+    def values(self) -> list[str]:
+        """The distinct values in the order of the keywords: what the encoder encodes, one row each."""
+        return list(dict.fromkeys(keyword.value for keyword in self.keywords))
+
+    def matcher(self) -> KeywordMatcher:
+        """An automaton over these keywords."""
+        return KeywordMatcher((keyword.type, keyword.value) for keyword in self.keywords)
+
+    def save(self, path: Path) -> None:
+        """Write JSON: type → [[value, page views], ..]."""
+        by_type: dict[str, list[list[object]]] = {}
+        for keyword in self.keywords:
+            by_type.setdefault(keyword.type, []).append([keyword.value, keyword.page_views])
+        path.write_text(json.dumps(by_type, indent=1, ensure_ascii=False) + "\n", "utf-8")
+
+    @classmethod
+    def load(cls, path: Path) -> "Lexicon":
+        """Read what `save` wrote, or a list of one's own in the same form.
+
+        Raises:
+            ValueError: a type that is none of the 18, or an entry that is no [value, page views].
+        """
+        keywords = []
+        for type_, entries in json.loads(path.read_text("utf-8")).items():
+            _check_type(type_, str(path))
+            for entry in entries:
+                if not isinstance(entry, list) or len(entry) != 2:
+                    raise ValueError(f"{path}, '{type_}': {entry!r} must be [value, page views].")
+                keywords.append(
+                    Keyword(type_, fold(str(entry[0])), int(entry[1]))
+                )  # a hand-written list is folded here
+        return cls(tuple(keywords))
+
+
+def mine_lexicon(
+    attributes: Sequence[Mapping[str, Sequence[str]]],
+    item_views: Sequence[int],
+    queries: Iterable[tuple[str, int]],
+    top_k: int,
+    min_pv: int,
+) -> Lexicon:
+    """Count values by page views and keep the top of each type.
+
+    Args:
+        attributes: per item, attribute type → values.
+        item_views: page views of each item (clicks, where a log has no impressions).
+        queries: (query text, page views).
+        top_k: the most keywords of one type.
+        min_pv: the fewest page views of a keyword.
+
+    Raises:
+        ValueError: an attribute type that is none of the 18, or another number of views than of items.
+    """
+    if len(attributes) != len(item_views):
+        raise ValueError(f"item_views has {len(item_views)} entries for {len(attributes)} items.")
+    page_views = _count_items(attributes, item_views)
+    matcher = KeywordMatcher(page_views)
+    for query, views in queries:
+        for type_, value in {(match.type, match.value) for match in matcher.find(query)}:
+            page_views[type_, value] += views
+    return Lexicon(tuple(keyword for type_ in ATTRIBUTE_TYPES for keyword in _top(page_views, type_, top_k, min_pv)))
+
+
+def _count_items(
+    attributes: Sequence[Mapping[str, Sequence[str]]], item_views: Sequence[int]
+) -> Counter[tuple[str, str]]:
+    page_views: Counter[tuple[str, str]] = Counter()
+    for row, (values_by_type, views) in enumerate(zip(attributes, item_views, strict=True)):
+        for type_, values in values_by_type.items():
+            _check_type(type_, f"attributes of item row {row}")
+            for value in {fold(value) for value in values} - {""}:
+                page_views[type_, value] += int(views)
+    return page_views
+
+
+def _top(page_views: Counter[tuple[str, str]], type_: str, top_k: int, min_pv: int) -> list[Keyword]:
+    found = [Keyword(*key, views) for key, views in page_views.items() if key[0] == type_ and views >= min_pv]
+    return sorted(found, key=lambda keyword: (-keyword.page_views, keyword.value))[:top_k]
+
+
+def _check_type(type_: str, where: str) -> None:
+    if type_ not in ATTRIBUTE_TYPES:
+        raise ValueError(f"{where}: '{type_}' is no attribute type; the 18 types are {', '.join(ATTRIBUTE_TYPES)}.")

@@ -1,0 +1,169 @@
+"""KHQE in one piece: text → keyword-enhanced embedding → semantic ID, and the catalogue's SIDs as one artefact.
+
+    e = encoder(text),  e° = normalize(½·e + ½·mean_j e_kj) over the core keywords k_j found in the text,  SID = RQ-OPQ(e°)
+
+The quantizer stage fits and writes it; every later stage, and search, read it.
+"""
+
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from onesearch.artifacts import verify, write_json
+from onesearch.keywords.fusion import fuse
+from onesearch.keywords.lexicon import Lexicon
+from onesearch.models.text_encoder import TextEncoder
+from onesearch.quantize.rq_opq import RqOpq
+from onesearch.sid.spec import SidSpec
+from onesearch.sid.table import SidTable, read_codes
+from onesearch.sid.trie import Trie
+
+
+class KeywordEncoder:
+    """Text → e°: the aligned encoder and the core keywords it is fused with.
+
+    Args:
+        encoder: the aligned text encoder.
+        lexicon: core keywords.
+    """
+
+    def __init__(self, encoder: TextEncoder, lexicon: Lexicon) -> None:
+        self.encoder = encoder
+        self.lexicon = lexicon
+        self.matcher = lexicon.matcher()
+        self.row_of = {value: row for row, value in enumerate(lexicon.values)}
+        self.keyword_embeddings = encoder.embed(lexicon.values)
+
+    def embed(self, texts: Sequence[str]) -> Tensor:
+        """Fused unit vectors [len(texts), D]."""
+        found = [(row, keyword) for row, text in enumerate(texts) for keyword in self._keywords(text)]
+        text_rows, keyword_rows = torch.tensor(found, dtype=torch.int64).reshape(-1, 2).T
+        return fuse(self.encoder.embed(texts), self.keyword_embeddings, text_rows, keyword_rows)
+
+    def _keywords(self, text: str) -> set[int]:
+        return {self.row_of[match.value] for match in self.matcher.find(text)}
+
+
+class Khqe:
+    """The catalogue's semantic IDs, and the means to encode any other text.
+
+    Args:
+        encoder: text → e°.
+        codebook: e° → codes.
+        item_ids: of the catalogue, in the order of item rows.
+        item_codes: [N, C].
+        item_embeddings: e° of the items, [N, D].
+        priority: [N] order inside a bucket, higher first.
+    """
+
+    def __init__(
+        self,
+        encoder: KeywordEncoder,
+        codebook: RqOpq,
+        item_ids: Sequence[str],
+        item_codes: NDArray[np.int64],
+        item_embeddings: Tensor,
+        priority: NDArray[np.float64],
+    ) -> None:
+        self.encoder = encoder
+        self.codebook = codebook
+        self.spec = SidSpec(codebook.rq_sizes, codebook.opq_sizes)
+        self.item_ids = item_ids
+        self.item_codes = item_codes
+        self.item_embeddings = item_embeddings
+        self.priority = priority
+        self._texts: dict[str, int] = {}
+        self._codes: list[list[int]] = []
+        self._embeddings: list[Tensor] = []
+
+    @cached_property
+    def table(self) -> SidTable:
+        """Items by SID."""
+        return SidTable(self.item_codes, self.priority)
+
+    @cached_property
+    def trie(self) -> Trie:
+        """All valid SIDs."""
+        return Trie(self.item_codes, self.spec.sizes)
+
+    @property
+    def rq_centroids(self) -> list[Tensor]:
+        """The residual codebooks, [K_l, D] each."""
+        return [self.codebook.level_centroids(level) for level in range(len(self.spec.rq_sizes))]
+
+    @property
+    def centroids(self) -> list[Tensor]:
+        """All codebooks in layer order."""
+        return [self.codebook.level_centroids(level) for level in range(self.spec.num_layers)]
+
+    def learn(self, texts: Iterable[str]) -> None:
+        """Encode those of `texts` that are not known yet, in one go."""
+        new = [text for text in dict.fromkeys(texts) if text not in self._texts]
+        if new:
+            embeddings = self.encoder.embed(new)
+            self._remember(new, embeddings, self.codebook.encode(embeddings).tolist())
+
+    def sid_of(self, text: str) -> list[int]:
+        """Codes of a text, encoded now if it was never seen."""
+        if text not in self._texts:
+            self.learn([text])
+        return self._codes[self._texts[text]]
+
+    def embedding_of(self, text: str) -> Tensor:
+        """e° of a text [D]."""
+        if text not in self._texts:
+            self.learn([text])
+        return self._embeddings[self._texts[text]]
+
+    def relevant(self, query: str, items: Sequence[int], k: int) -> list[int]:
+        """RSU: the `k` items of a long history nearest to the query, in the order of the history."""
+        if len(items) <= k:
+            return list(items)
+        similarity = self.item_embeddings[list(items)] @ self.embedding_of(query)
+        return [items[position] for position in sorted(similarity.topk(k).indices.tolist())]
+
+    def _remember(self, texts: Sequence[str], embeddings: Tensor, codes: Sequence[list[int]]) -> None:
+        self._texts.update({text: len(self._codes) + row for row, text in enumerate(texts)})
+        self._codes.extend(codes)
+        self._embeddings.extend(embeddings)
+
+    def save(self, folder: Path, queries: Sequence[str]) -> None:
+        """Write codebook, lexicon, and the SIDs of the catalogue and of `queries`."""
+        self.learn(queries)
+        self.codebook.save(folder / "codebook.safetensors")
+        write_json(folder / "spec.json", {"rq_sizes": self.spec.rq_sizes, "opq_sizes": self.spec.opq_sizes})
+        self.encoder.lexicon.save(folder / "lexicon.json")
+        items = {"item_id": self.item_ids, "codes": self.item_codes.tolist(), "priority": self.priority}
+        rows = [self._texts[query] for query in queries]
+        known = {"query": list(queries), "codes": [self._codes[row] for row in rows]}
+        for name, table in (("items", items), ("queries", known)):
+            pq.write_table(pa.table(table), folder / f"{name}.parquet", write_page_checksum=True)
+        queries_matrix = torch.stack([self._embeddings[row] for row in rows]) if rows else self.item_embeddings[:0]
+        save_file(
+            {"items": self.item_embeddings.contiguous(), "queries": queries_matrix.contiguous()},
+            folder / "embeddings.safetensors",
+        )
+
+    @classmethod
+    def open(cls, run: Path) -> "Khqe":
+        """Read `run/quantizer` and the encoder that it was fitted on."""
+        verify(run / "quantizer", "quantizer", [run / "encoder", run / "log"])
+        folder = run / "quantizer"
+        codebook = RqOpq.load(folder / "codebook.safetensors")
+        sizes = codebook.rq_sizes + codebook.opq_sizes
+        item_ids, item_codes = read_codes(folder / "items.parquet", sizes)
+        queries, query_codes = read_codes(folder / "queries.parquet", sizes, key="query")
+        embeddings = load_file(folder / "embeddings.safetensors")
+        encoder = KeywordEncoder(TextEncoder.load(run / "encoder"), Lexicon.load(folder / "lexicon.json"))
+        priority = pq.read_table(folder / "items.parquet", columns=["priority"])["priority"].to_numpy()
+        khqe = cls(encoder, codebook, item_ids, item_codes, embeddings["items"], priority)
+        khqe._remember(queries, embeddings["queries"], query_codes.tolist())
+        return khqe

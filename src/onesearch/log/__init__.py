@@ -1,0 +1,1 @@
+"""Raw logs → canonical tables → what was known at each search's own time."""

@@ -1,0 +1,25 @@
+"""What every source of a log gives: canonical tables that may still be dirty, and the records that it refused."""
+
+from abc import ABC, abstractmethod
+from typing import NamedTuple
+
+from onesearch.log.report import FileCount, Rejected
+from onesearch.log.schema import Tables
+
+
+class Raw(NamedTuple):
+    """A log as read. Missing tables and columns count as not recorded; `query_key` and `split` may be left out."""
+
+    tables: Tables
+    rejected: tuple[Rejected, ...] = ()
+    files: dict[str, FileCount] = {}  # noqa: RUF012 (never changed)
+    findings: dict[str, int] = {}  # noqa: RUF012
+    notes: tuple[str, ...] = ()
+
+
+class Source(ABC):
+    """A place where a log comes from."""
+
+    @abstractmethod
+    def read(self) -> Raw:
+        """Read everything once."""

@@ -1,0 +1,153 @@
+"""Contrastive, reward and list-wise preference losses: pure functions of tensors.
+
+    InfoNCE      L = ½·(CE(left → right) + CE(right → left)),  logits = cos(left_i, right_j)/τ
+    L_rank       hinge on cosine: order ≥ click + .10, click ≥ shown-not-clicked + .05
+    L_rel        (cos − grade/3)²
+    r(q,i)       2λ·Ctr·Cvr/(Ctr + Cvr),  T = log((n_pos+10)(n_clk+10)(n_ord+10)),
+                 Ctr = log(n_clk+10)/T,  Cvr = log(n_ord+10)/log(n_clk+10)
+    rw_Δ         1/(r(q,i_pos) − r(q,i_neg))
+    list-wise    softplus(logsumexp_l(w_l·(r̂_l − r̂_w + δ))) − α·log π_θ(i_w|x),  r̂(i) = β·log(π_θ(i|x)/π_ref(i|x))
+
+Sources: OneSearch (arXiv 2509.03236) names the encoder's five losses without closed forms: the first three are ours.
+The adaptive reward is the paper's; the list-wise loss is S-DPO (arXiv 2406.09215) with the paper's weight.
+
+Shapes: B batch, D embedding width, X negatives of a list.
+"""
+
+import torch
+import torch.nn.functional as F  # noqa: N812 (the name that every PyTorch reader knows)
+from torch import Tensor
+
+LEVEL_WEIGHTS = (2.0, 1.5, 1.0, 0.5, 0.2, 0.0)
+"""Base weight λ of the six levels: bought after search, bought in recommendation (same category), clicked, shown and
+not clicked, same category and not shown, random other item."""
+
+SMOOTHING = 10.0
+"""Added to every count of the adaptive reward."""
+
+
+def info_nce(left: Tensor, right: Tensor, temperature: float, left_ids: Tensor, right_ids: Tensor) -> Tensor:
+    """Symmetric in-batch InfoNCE over cosines; texts that occur twice in the batch are no negatives of each other.
+
+    Args:
+        left: embeddings, [B, D]; row i belongs with row i of `right`.
+        right: embeddings, [B, D].
+        temperature: τ.
+        left_ids: [B] int64, equal numbers are the same text, across both sides too.
+        right_ids: [B] int64.
+
+    Returns:
+        The mean loss, a scalar.
+    """
+    logits = F.normalize(left, dim=-1) @ F.normalize(right, dim=-1).T / temperature
+    logits = logits.masked_fill(_false_negatives(left_ids, right_ids), float("-inf"))
+    target = torch.arange(len(left), device=left.device)
+    return 0.5 * (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target))
+
+
+def _false_negatives(left_ids: Tensor, right_ids: Tensor) -> Tensor:
+    """Where (i, j) is off the diagonal but shares a text: [B, B] bool."""
+    same_left = left_ids[:, None] == left_ids[None, :]
+    same_right = right_ids[:, None] == right_ids[None, :]
+    # In q2q and i2i one pair's left text may be another's right: its cosine is 1, the hardest false negative of all.
+    crossed = left_ids[:, None] == right_ids[None, :]
+    diagonal = torch.eye(len(left_ids), dtype=torch.bool, device=left_ids.device)
+    return (same_left | same_right | crossed) & ~diagonal
+
+
+def rank_hinge(
+    order: Tensor, click: Tensor, shown: Tensor, order_margin: float = 0.1, click_margin: float = 0.05
+) -> Tensor:
+    """L_rank: an ordered item above a clicked one, a clicked one above one that was shown and not clicked.
+
+    Args:
+        order: cosine of the query and an ordered item, [B]; NaN where the search has none.
+        click: the same for a clicked item, [B].
+        shown: the same for an item shown and not clicked, [B].
+        order_margin: how far an order stands above a click.
+        click_margin: how far a click stands above an exposure.
+
+    Returns:
+        Mean hinge over the pairs that exist; 0 where none does.
+    """
+    hinges = torch.stack(
+        [
+            order_margin - order + click,
+            click_margin - click + shown,
+            order_margin + click_margin - order + shown,  # implied by the two above; binds where a search has no click
+        ]
+    )
+    exists = ~hinges.isnan()
+    return torch.where(exists, hinges, 0.0).relu().sum() / exists.sum().clamp(min=1)
+
+
+def relevance_mse(cosine: Tensor, grade: Tensor) -> Tensor:
+    """L_rel: squared error of the cosine [B] to grade/3, grade in 0 (irrelevant) to 3 (excellent), [B]."""
+    return F.mse_loss(cosine, grade.to(cosine.dtype) / 3)
+
+
+def adaptive_reward(level_weight: Tensor, n_pos: Tensor, n_clk: Tensor, n_ord: Tensor) -> Tensor:
+    """r(q,i) = 2λ·Ctr·Cvr/(Ctr + Cvr) of a query and an item, element-wise.
+
+    A property of the published formula that we keep: with no data at all r = λ/2 (Ctr = 1/3, Cvr = 1), more than a
+    well-exposed item that nobody clicks gets. New items are thereby explored.
+
+    Args:
+        level_weight: λ, from `LEVEL_WEIGHTS`.
+        n_pos: exposures of the item for the query.
+        n_clk: clicks.
+        n_ord: orders.
+    """
+    log_pos, log_clk, log_ord = ((n + SMOOTHING).log() for n in (n_pos, n_clk, n_ord))
+    ctr = log_clk / (log_pos + log_clk + log_ord)
+    cvr = log_ord / log_clk
+    return 2 * level_weight * ctr * cvr / (ctr + cvr)
+
+
+def reward_gap_weight(positive: Tensor, negative: Tensor, w_max: float) -> Tensor:
+    """Weight w = clip(rw_Δ, 0, w_max), rw_Δ = 1/(r(q,i_pos) − r(q,i_neg)), element-wise with broadcasting.
+
+    Equal rewards take the limit from above, w_max. A negative rewarded above the positive has weight 0: the counts
+    speak against the label, so the pair teaches nothing.
+    """
+    gap = positive - negative
+    safe = torch.where(gap > 0, gap, 1.0)
+    return torch.where(gap > 0, (1 / safe).clamp(max=w_max), torch.where(gap == 0, w_max, 0.0))
+
+
+def listwise_dpo(
+    policy_chosen: Tensor,
+    policy_rejected: Tensor,
+    ref_chosen: Tensor,
+    ref_rejected: Tensor,
+    weights: Tensor,
+    mask: Tensor,
+    beta: float = 0.1,
+    delta: float = 0.0,
+    alpha: float = 0.1,
+) -> Tensor:
+    """List-wise DPO: one positive against all negatives of its list, weighted by the reward gap.
+
+    With one negative, w = 1 and α = 0 it is DPO: log 2 where policy and reference agree. A weight of 0 takes the
+    gradient from a negative, as the formula has it; only `mask` removes a negative from the sum.
+
+    Args:
+        policy_chosen: log π_θ(i_w|x), [B].
+        policy_rejected: log π_θ(i_l|x), [B, X].
+        ref_chosen: log π_ref(i_w|x), [B].
+        ref_rejected: log π_ref(i_l|x), [B, X].
+        weights: w_l from `reward_gap_weight`, [B, X].
+        mask: [B, X] bool, true on negatives that exist.
+        beta: β, how far the policy may leave the reference.
+        delta: δ, margin that the positive must keep.
+        alpha: α, weight of the likelihood of the positive.
+
+    Returns:
+        The mean over lists, a scalar.
+    """
+    chosen = beta * (policy_chosen - ref_chosen)
+    rejected = beta * (policy_rejected - ref_rejected)
+    terms = weights * (rejected - chosen[:, None] + delta)
+    # Finite, not -inf: a list without negatives then has gradient 0 rather than NaN.
+    terms = torch.where(mask, terms, torch.finfo(terms.dtype).min / 2)
+    return (F.softplus(terms.logsumexp(dim=-1)) - alpha * policy_chosen).mean()

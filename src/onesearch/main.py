@@ -1,0 +1,36 @@
+"""The one entry: `onesearch VERB`. fit, validate, test and predict go to LightningCLI, the rest to `commands`."""
+
+import os
+import sys
+from collections.abc import Sequence
+
+from onesearch.types import UserError
+
+STAGE_VERBS = ("fit", "validate", "test", "predict")
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run one verb; a user's mistake ends in one sentence and exit code 2.
+
+    Args:
+        argv: the command line without the program's name; None: that of the process.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        if arguments and arguments[0] in STAGE_VERBS:
+            from onesearch.training import launch  # torch, lightning and transformers: seconds, paid only here
+
+            launch(arguments)
+        else:
+            from onesearch.commands import run_command
+
+            run_command(arguments)
+    except UserError as error:
+        if os.environ.get("ONESEARCH_TRACEBACK"):
+            raise
+        print(f"onesearch: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Figures of merit: ranking, codebook, calibration. Plain numbers in, plain numbers out."""

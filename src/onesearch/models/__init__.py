@@ -1,0 +1,1 @@
+"""nn.Modules: text encoder, history adapter, generator, reward towers. They import torch, transformers and numpy alone."""

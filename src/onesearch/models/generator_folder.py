@@ -1,0 +1,46 @@
+"""A generator as a folder: the backbone as transformers writes it, tokenizer, history adapter and settings beside it."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForSeq2SeqLM, PreTrainedTokenizerBase
+
+from onesearch.models.generator import Generator
+from onesearch.models.history_adapter import HistoryAdapter
+from onesearch.models.text_tokenizer import load_tokenizer
+from onesearch.sid.spec import SidSpec
+from onesearch.sid.vocabulary import Vocabulary
+
+
+def save_generator(
+    folder: Path, generator: Generator, tokenizer: PreTrainedTokenizerBase, settings: dict[str, Any]
+) -> None:
+    """Write a generator; `settings` holds what else its prompts need to be written as in training."""
+    generator.backbone.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    save_file({k: v.contiguous() for k, v in generator.adapter.state_dict().items()}, folder / "adapter.safetensors")
+    spec, adapter = generator.vocabulary.spec, generator.adapter
+    description = {
+        "num_text_tokens": generator.vocabulary.num_text_tokens,
+        "rq_sizes": spec.rq_sizes,
+        "opq_sizes": spec.opq_sizes,
+        "markers": generator.vocabulary.markers,
+        "adapter": {"num_queries": adapter.num_queries, "num_heads": adapter.num_heads},
+        "settings": settings,
+    }
+    (folder / "generator.json").write_text(json.dumps(description, indent=1), "utf-8")
+
+
+def load_generator(folder: Path) -> tuple[Generator, PreTrainedTokenizerBase, dict[str, Any]]:
+    """Read what `save_generator` wrote: generator in evaluation mode, tokenizer, settings."""
+    description = json.loads((folder / "generator.json").read_text("utf-8"))
+    spec = SidSpec(tuple(description["rq_sizes"]), tuple(description["opq_sizes"]))
+    vocabulary = Vocabulary(description["num_text_tokens"], spec, tuple(description["markers"]))
+    backbone = AutoModelForSeq2SeqLM.from_pretrained(folder)
+    state = load_file(folder / "adapter.safetensors")
+    centroids = [state[f"centroids_{level}"][:-1] for level in range(len(spec.rq_sizes))]
+    adapter = HistoryAdapter(centroids, backbone.config.d_model, **description["adapter"])
+    adapter.load_state_dict(state)
+    return Generator(backbone, vocabulary, adapter).eval(), load_tokenizer(folder), description["settings"]

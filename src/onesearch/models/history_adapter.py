@@ -1,0 +1,52 @@
+"""Implicit long behaviour: sequences of hundreds of items become N_M embeddings in the encoder's input.
+
+Each item → its RQ codes → centroids, summed per level; three sequences (click, order, RSU) × three levels = 9 vectors;
+a Q-Former with N_M learned queries reads them (OneSearch §3.2; the LayerNorm is ours: sums grow with length).
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+NUM_SEQUENCES = 3
+"""Click, order, RSU (relevant search unit)."""
+
+
+class HistoryAdapter(nn.Module):
+    """Per-level centroid sums, LayerNorm, Q-Former.
+
+    Args:
+        centroids: the RQ codebooks, one [K_l, D] a level; frozen.
+        hidden: H, width of the generator.
+        num_queries: N_M, embeddings handed to the encoder.
+        num_heads: attention heads of the Q-Former.
+    """
+
+    def __init__(self, centroids: Sequence[Tensor], hidden: int, num_queries: int = 3, num_heads: int = 4) -> None:
+        super().__init__()
+        self.num_levels = len(centroids)
+        self.num_queries = num_queries
+        self.num_heads = num_heads
+        for level, table in enumerate(centroids):
+            # One zero row at the end: padding (-1) adds nothing to a sum.
+            self.register_buffer(f"centroids_{level}", torch.cat([table, torch.zeros(1, table.shape[1])]))
+        dim = centroids[0].shape[1]
+        self.norm = nn.LayerNorm(dim)
+        self.project = nn.Linear(dim, hidden)
+        self.source = nn.Parameter(torch.zeros(NUM_SEQUENCES * self.num_levels, hidden))
+        self.queries = nn.Parameter(torch.randn(num_queries, hidden) * 0.02)
+        self.q_former = nn.TransformerDecoderLayer(
+            hidden, num_heads, 2 * hidden, dropout=0.0, batch_first=True, norm_first=True
+        )
+
+    def level_sums(self, codes: Tensor) -> Tensor:
+        """Sums of centroids [B, 3, levels, D] of padded RQ codes [B, 3, L, levels], -1 where there is no item."""
+        sums = [getattr(self, f"centroids_{level}")[codes[..., level]].sum(-2) for level in range(self.num_levels)]
+        return torch.stack(sums, -2)
+
+    def forward(self, codes: Tensor) -> Tensor:
+        """Embeddings [B, N_M, H] of the three sequences [B, 3, L, levels]."""
+        sums = self.norm(self.level_sums(codes)).flatten(1, 2)
+        memory = self.project(sums) + self.source
+        return self.q_former(self.queries.expand(len(codes), -1, -1), memory)

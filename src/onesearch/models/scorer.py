@@ -1,0 +1,50 @@
+"""The generator as a beam search sees it: log-probabilities of the next code of each beam.
+
+The encoder runs once a prompt; the decoder's keys and values are cached, and those over the prompt, equal for all beams
+of a search, are moved only when the number of beams changes.
+"""
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache, EncoderDecoderCache
+
+from onesearch.models.generator import Encoded, Generator
+
+
+class GeneratorScorer:
+    """Implements `decoding.beam.Scorer` for one batch of encoded prompts."""
+
+    def __init__(self, generator: Generator, encoded: Encoded) -> None:
+        self.generator = generator
+        self.encoded = encoded
+        self.cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
+        self.num_beams = 1
+
+    def start(self) -> Tensor:
+        """Log-probabilities [B, K_1] of the first code."""
+        token = self.generator.backbone.config.decoder_start_token_id
+        start = torch.full((len(self.encoded.hidden), 1), token, device=self.encoded.hidden.device)
+        return self._step(start, level=0)
+
+    def advance(self, parents: Tensor, codes: Tensor, level: int) -> Tensor:
+        """Log-probabilities [B, K, K_(level+1)] once beams [B, K] hold `level` codes, `codes` the latest."""
+        batch, num_beams = codes.shape
+        rows = (torch.arange(batch, device=codes.device).unsqueeze(1) * self.num_beams + parents).flatten()
+        if num_beams == self.num_beams:
+            self.cache.self_attention_cache.reorder_cache(rows)
+        else:
+            self.cache.reorder_cache(rows)
+            self.encoded = Encoded(self.encoded.hidden[rows], self.encoded.attention_mask[rows])
+            self.num_beams = num_beams
+        tokens = codes + self.generator.vocabulary.level_slice(level - 1).start
+        return self._step(tokens.reshape(-1, 1), level).unflatten(0, (batch, num_beams))
+
+    def _step(self, tokens: Tensor, level: int) -> Tensor:
+        output = self.generator.backbone.get_decoder()(
+            input_ids=tokens,
+            encoder_hidden_states=self.encoded.hidden,
+            encoder_attention_mask=self.encoded.attention_mask,
+            past_key_values=self.cache,
+            use_cache=True,
+        )
+        return self.generator.level_log_probs(output.last_hidden_state[:, -1], level)

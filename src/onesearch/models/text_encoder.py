@@ -1,0 +1,138 @@
+"""The aligned text encoder: query and item text → one unit vector.
+
+e = normalize(W · meanpool(transformer(tokens))), e ∈ R^D (D = 128 in PRQ-KMeans' rerun of OneSearch).
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.nn.functional import normalize
+from transformers import AutoModel, BertConfig, BertModel, PreTrainedModel, PreTrainedTokenizerBase
+
+from onesearch.models.text_tokenizer import load_tokenizer
+from onesearch.types import TextBatch
+
+
+class EncoderBackbone(ABC):
+    """Where the transformer under the text encoder comes from."""
+
+    @abstractmethod
+    def build(self, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
+        """The transformer, ready to be trained on the tokens of `tokenizer`."""
+
+
+@dataclass(frozen=True)
+class PretrainedEncoder(EncoderBackbone):
+    """Any Hugging Face encoder.
+
+    Args:
+        name: hub name or folder; the reference is `BAAI/bge-base-zh-v1.5`.
+    """
+
+    name: str = "BAAI/bge-base-zh-v1.5"
+
+    def build(self, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
+        """Load the pretrained weights."""
+        return AutoModel.from_pretrained(self.name)
+
+
+@dataclass(frozen=True)
+class FreshEncoder(EncoderBackbone):
+    """A BERT with fresh weights, for logs that no pretrained model speaks or machines that reach no hub.
+
+    Args:
+        hidden: width.
+        layers: number of layers.
+        heads: attention heads a layer.
+        max_length: longest text, in tokens.
+    """
+
+    hidden: int = 256
+    layers: int = 4
+    heads: int = 4
+    max_length: int = 128
+
+    def build(self, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
+        """Draw fresh weights."""
+        config = BertConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=self.hidden,
+            num_hidden_layers=self.layers,
+            num_attention_heads=self.heads,
+            intermediate_size=4 * self.hidden,
+            max_position_embeddings=self.max_length,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+        return BertModel(config, add_pooling_layer=False)
+
+
+class TextEncoder(nn.Module):
+    """Transformer, mean pooling, projection, unit length.
+
+    Args:
+        transformer: a Hugging Face encoder.
+        tokenizer: the tokenizer that it reads.
+        dim: D, width of the embeddings.
+        max_length: longer texts are cut, in tokens.
+    """
+
+    def __init__(
+        self, transformer: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, dim: int = 128, max_length: int = 64
+    ) -> None:
+        super().__init__()
+        self.transformer = transformer
+        self.projection = nn.Linear(transformer.config.hidden_size, dim, bias=False)
+        self.tokenizer = tokenizer
+        self.max_length = max_length
+
+    @property
+    def dim(self) -> int:
+        """D, width of the embeddings."""
+        return self.projection.out_features
+
+    def forward(self, batch: TextBatch) -> Tensor:
+        """Unit vectors [B, D] of the texts."""
+        hidden = self.transformer(input_ids=batch.input_ids, attention_mask=batch.attention_mask).last_hidden_state
+        mask = batch.attention_mask.unsqueeze(-1).to(hidden.dtype)
+        pooled = (hidden * mask).sum(1) / mask.sum(1).clamp(min=1)
+        return normalize(self.projection(pooled), dim=-1)
+
+    @torch.inference_mode()
+    def embed(self, texts: Sequence[str], batch_size: int = 256) -> Tensor:
+        """Unit vectors [len(texts), D], on the CPU; texts of similar length share a batch."""
+        was_training = self.training
+        self.eval()
+        embeddings = torch.empty(len(texts), self.dim)
+        by_length = sorted(range(len(texts)), key=lambda i: len(texts[i]))
+        for start in range(0, len(texts), batch_size):
+            rows = by_length[start : start + batch_size]
+            batch = tokenize(self.tokenizer, [texts[i] for i in rows], self.max_length)
+            device = self.projection.weight.device
+            embeddings[rows] = self(TextBatch(*(tensor.to(device) for tensor in batch))).float().cpu()
+        self.train(was_training)
+        return embeddings
+
+    def save(self, folder: Path) -> None:
+        """Write transformer and tokenizer as Hugging Face does, the projection beside them."""
+        self.transformer.save_pretrained(folder)
+        self.tokenizer.save_pretrained(folder)
+        save_file({"weight": self.projection.weight.detach().contiguous()}, folder / "projection.safetensors")
+
+    @classmethod
+    def load(cls, folder: Path, max_length: int = 64) -> "TextEncoder":
+        """Read what `save` wrote, ready for inference."""
+        weight = load_file(folder / "projection.safetensors")["weight"]
+        encoder = cls(AutoModel.from_pretrained(folder), load_tokenizer(folder), weight.shape[0], max_length)
+        encoder.projection.weight.data.copy_(weight)
+        return encoder.eval()
+
+
+def tokenize(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_length: int) -> TextBatch:
+    """Tokenise and pad to the longest text."""
+    encoded = tokenizer(list(texts), padding=True, truncation=True, max_length=max_length, return_tensors="pt")
+    return TextBatch(encoded["input_ids"], encoded["attention_mask"])

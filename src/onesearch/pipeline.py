@@ -1,0 +1,141 @@
+"""The whole of OneSearch on one page: the list of stages, and how it is run.
+
+    onesearch pipeline --run runs/demo --recipe configs/demo
+
+A step is done again only when its inputs, its configuration or the code changed. A step that was interrupted goes on
+from its last checkpoint.
+"""
+
+import hashlib
+import json
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+import onesearch
+from onesearch.artifacts import ArtifactError, read_manifest, verify, write_json
+from onesearch.types import UserError
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step: what it is called, which folders of the run it reads, which verbs it runs."""
+
+    name: str
+    needs: tuple[str, ...]
+    verbs: tuple[str, ...] = ("fit",)
+
+
+STEPS = (
+    Step("log", (), ("prepare",)),
+    Step("encoder", ("log",)),
+    Step("quantizer", ("log", "encoder")),
+    Step("sft_align", ("log", "quantizer")),
+    Step("sft_cooccur", ("log", "quantizer", "sft_align")),
+    Step("sft_personalize", ("log", "quantizer", "sft_cooccur")),
+    Step("reward", ("log", "quantizer")),
+    Step("dpo_hybrid", ("log", "quantizer", "sft_personalize", "reward"), ("predict", "fit")),
+    Step("dpo_logged", ("log", "quantizer", "dpo_hybrid"), ("predict", "fit")),
+)
+"""The stages in their order. The folder of a step in the run bears its name."""
+
+BESIDE_THE_STAGES = ("main.py", "commands.py", "pipeline.py", "evaluate")
+"""Code that no artefact depends on: a change here repeats no stage."""
+
+console = Console(stderr=True, highlight=False)
+
+
+def run_pipeline(run: Path, recipe: Path, log_options: Sequence[str] = (), until: str | None = None) -> None:
+    """Run every step that is not up to date.
+
+    Args:
+        run: the run folder.
+        recipe: a folder of overlays, one a stage that differs from `configs/STAGE.yaml`, and `log.yaml`.
+        log_options: further options of the log step, such as `--source.folder`.
+        until: the last step to run; None: all.
+
+    Raises:
+        UserError: the recipe or a step is not there, or a step failed.
+    """
+    names = [step.name for step in STEPS]
+    if until is not None and until not in names:
+        raise UserError(f"There is no step '{until}': use one of {', '.join(names)}.")
+    if not (recipe / "log.yaml").is_file():
+        raise UserError(f"{recipe} has no log.yaml: a recipe says at least where the log comes from.")
+    for step in STEPS[: len(names) if until is None else names.index(until) + 1]:
+        _run_step(step, run, recipe, log_options if step.name == "log" else ())
+
+
+def configs(step: Step, recipe: Path) -> list[Path]:
+    """The configuration files of a step, the stage's own first, the recipe's overlay last."""
+    files = [path for path in (recipe.parent / f"{step.name}.yaml", recipe / f"{step.name}.yaml") if path.is_file()]
+    if not files:
+        raise UserError(f"The step '{step.name}' has no configuration: {recipe.parent / step.name}.yaml is missing.")
+    return files
+
+
+def _run_step(step: Step, run: Path, recipe: Path, options: Sequence[str]) -> None:
+    files = configs(step, recipe)
+    key = _key(step, run, files, options)
+    stamp = run / "training" / step.name / "step.json"
+    known = json.loads(stamp.read_text("utf-8")) if stamp.is_file() else {}
+    if known.get("key") == key and known.get("done") and _is_intact(run / step.name):
+        console.print(f"[dim]{step.name}: unchanged, skipped ({known['seconds']:.0f} s when it ran)[/dim]")
+        return
+    if known.get("key") != key:
+        shutil.rmtree(stamp.parent, ignore_errors=True)  # checkpoints of another configuration are no start
+    stamp.parent.mkdir(parents=True, exist_ok=True)
+    write_json(stamp, {"key": key, "done": False})
+    start = time.monotonic()
+    for verb in step.verbs:
+        _launch(_command(verb, run, files, options), step.name)
+    seconds = time.monotonic() - start
+    write_json(stamp, {"key": key, "done": True, "seconds": seconds})
+    console.print(f"[green]{step.name}: done in {seconds:.0f} s[/green]")
+
+
+def _command(verb: str, run: Path, files: Sequence[Path], options: Sequence[str]) -> list[str]:
+    arguments = [argument for file in files for argument in ("--config", str(file))]
+    resume = ["--ckpt_path", "last"] if verb == "fit" else []
+    stream = ["--return_predictions", "false"] if verb == "predict" else []
+    return [verb, *arguments, "--run", str(run), *resume, *stream, *options]
+
+
+def _launch(arguments: Sequence[str], name: str) -> None:
+    """Each verb is a process of its own: memory is freed between stages, and what runs is what a user would type."""
+    console.print(f"[bold]{name}:[/bold] onesearch {shlex.join(arguments)}")
+    finished = subprocess.run([sys.executable, "-m", "onesearch.main", *arguments], check=False)
+    if finished.returncode:
+        raise UserError(f"The step '{name}' failed (exit code {finished.returncode}); see above. Run again to go on.")
+
+
+def _key(step: Step, run: Path, files: Sequence[Path], options: Sequence[str]) -> str:
+    """What a step depends on: its parents' fingerprints, its configuration, the code."""
+    parents = [read_manifest(run / need).fingerprint for need in step.needs]
+    configuration = [file.read_text("utf-8") for file in files]
+    content = json.dumps([step.name, step.verbs, parents, configuration, list(options), _code_version()])
+    return hashlib.sha256(content.encode()).hexdigest()[:16]
+
+
+def _code_version() -> str:
+    root = Path(onesearch.__file__).parent
+    sources = [
+        path for path in sorted(root.rglob("*.*")) if path.suffix in (".py", ".json", ".yaml")
+        if path.relative_to(root).parts[0] not in BESIDE_THE_STAGES
+    ]
+    return hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()[:16]
+
+
+def _is_intact(folder: Path) -> bool:
+    try:
+        verify(folder, read_manifest(folder).kind)
+    except ArtifactError:
+        return False
+    return True

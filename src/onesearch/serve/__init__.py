@@ -1,0 +1,1 @@
+"""From a search to items: the engine that a shopper's query meets."""

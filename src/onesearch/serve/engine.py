@@ -1,0 +1,144 @@
+"""SearchEngine: a trained run answers searches.
+
+context → prompt → encoder → constrained beams over valid SIDs → buckets → items
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from transformers import PreTrainedTokenizerBase
+
+from onesearch.artifacts import ArtifactError, verify
+from onesearch.decoding.beam import Beams, beam_search
+from onesearch.khqe import Khqe
+from onesearch.log.prepared import Log
+from onesearch.models.generator import Generator
+from onesearch.models.generator_folder import load_generator
+from onesearch.models.scorer import GeneratorScorer
+from onesearch.tasks.prompt import Prompt, PromptWriter, Views, collate_prompts
+from onesearch.types import PromptBatch, SearchContext
+
+STAGES = ("sft_align", "sft_cooccur", "sft_personalize", "dpo_hybrid", "dpo_logged")
+"""The stages that leave a generator, in their order."""
+
+
+class Hit(NamedTuple):
+    """One item of an answer."""
+
+    item_id: str
+    title: str
+    sid: str
+    score: float  # log-probability of the SID
+
+
+class Ranked(NamedTuple):
+    """Items of one search, best first."""
+
+    items: NDArray[np.int64]  # [K] rows
+    scores: NDArray[np.float64]  # [K] log-probability of each item's SID
+
+
+class SearchEngine:
+    """Answers searches with one generator of a run.
+
+    Args:
+        khqe: SIDs of the catalogue.
+        generator: the trained model.
+        tokenizer: of its text.
+        form: which prompt the generator was last trained to answer: `sid`, `cooccur` or `search`.
+        views: what a search prompt shows.
+        num_beams: K.
+        per_bucket: how many items of one SID are shown.
+    """
+
+    def __init__(
+        self,
+        khqe: Khqe,
+        generator: Generator,
+        tokenizer: PreTrainedTokenizerBase,
+        form: str,
+        views: Views,
+        num_beams: int = 64,
+        per_bucket: int = 5,
+    ) -> None:
+        self.khqe = khqe
+        self.generator = generator
+        self.form = form
+        self.num_beams = num_beams
+        self.per_bucket = per_bucket
+        self.trie = khqe.trie.to(generator.backbone.device)
+        self.writer = PromptWriter(
+            tokenizer,
+            generator.vocabulary,
+            khqe.item_codes,
+            khqe.sid_of,
+            views,
+            lambda query, items: khqe.relevant(query, items, views.num_relevant),
+        )
+
+    @classmethod
+    def open(cls, run: Path, stage: str | None = None, khqe: Khqe | None = None, num_beams: int = 64) -> "SearchEngine":
+        """Load the generator of `stage`, or of the last stage that is finished.
+
+        Args:
+            run: the run folder.
+            stage: one of `STAGES`.
+            khqe: the run's SIDs where they are loaded already.
+            num_beams: K.
+        """
+        finished = [name for name in STAGES if (run / name / "manifest.json").is_file()]
+        if not finished:
+            raise ArtifactError(f"{run} holds no trained generator yet: run the pipeline, or `onesearch fit`, first.")
+        folder = run / (stage or finished[-1])
+        verify(folder, "generator", [run / "quantizer"])
+        generator, tokenizer, settings = load_generator(folder)
+        return cls(khqe or Khqe.open(run), generator, tokenizer, settings["form"], Views(**settings["views"]), num_beams)
+
+    def prompt(self, context: SearchContext) -> Prompt:
+        """The prompt of a search in the form that the generator was trained to answer."""
+        writer = self.writer
+        if self.form == "sid":
+            return writer.about("<to_sid>", "<query>", writer.text(context.query))
+        if self.form == "cooccur":
+            return writer.about("<to_item>", "<sid>", writer.sid(self.khqe.sid_of(context.query)))
+        return writer.search(context)
+
+    def batch(self, contexts: Sequence[SearchContext]) -> PromptBatch:
+        """Prompts of several searches, padded."""
+        self.khqe.learn(query for context in contexts for query in (context.query, *context.recent_queries))
+        pad = self.writer.tokenizer.pad_token_id
+        return collate_prompts([self.prompt(context) for context in contexts], self.khqe.item_codes, pad)
+
+    @torch.inference_mode()
+    def beams(self, contexts: Sequence[SearchContext]) -> Beams:
+        """The best valid SIDs of each search."""
+        device = self.generator.backbone.device
+        batch = PromptBatch(*(None if part is None else part.to(device) for part in self.batch(contexts)))
+        return beam_search(GeneratorScorer(self.generator, self.generator.encode(batch)), self.trie, self.num_beams)
+
+    def rank(self, contexts: Sequence[SearchContext], k: int) -> list[Ranked]:
+        """At most `k` items for each search of one batch."""
+        beams = self.beams(contexts)
+        return [
+            self.expand(codes[valid].cpu().numpy(), scores[valid].double().cpu().numpy(), k)
+            for codes, scores, valid in zip(beams.codes, beams.scores, beams.valid, strict=True)
+        ]
+
+    def expand(self, codes: NDArray[np.int64], scores: NDArray[np.float64], k: int) -> Ranked:
+        """Items of ranked SIDs [K, C] with their scores [K]."""
+        items = self.khqe.table.expand(codes, k, self.per_bucket)
+        score_of = {tuple(sid): score for sid, score in zip(codes.tolist(), scores, strict=True)}
+        return Ranked(items, np.array([score_of[tuple(self.khqe.item_codes[item].tolist())] for item in items]))
+
+    def search(self, log: Log, query: str, user_id: str | None = None, k: int = 10) -> list[Hit]:
+        """Answer a shopper's query now, with the behaviour that the log holds of the user."""
+        ranked = self.rank([log.context(user_id, query)], k)[0]
+        titles = log.items["title"].take(ranked.items).to_pylist()
+        return [
+            Hit(log.item_ids[item], title, self.khqe.spec.render(self.khqe.item_codes[item].tolist()), float(score))
+            for item, title, score in zip(ranked.items, titles, ranked.scores, strict=True)
+        ]

@@ -1,0 +1,117 @@
+"""Stages `sft_align`, `sft_cooccur`, `sft_personalize`: one class, three task lists, each starting from the one before.
+
+L = −(1/C)·Σ_l log π(c_l | c_<l, x) for SID answers, token cross-entropy for text answers.
+"""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from onesearch.artifacts import verify
+from onesearch.khqe import Khqe
+from onesearch.metrics.ranking import hit_rate, hits, pad, reciprocal_rank
+from onesearch.models.generator import FreshGenerator, Generator, GeneratorBackbone
+from onesearch.models.generator_folder import load_generator, save_generator
+from onesearch.models.history_adapter import HistoryAdapter
+from onesearch.models.text_tokenizer import load_tokenizer
+from onesearch.serve.engine import SearchEngine
+from onesearch.sid.vocabulary import Vocabulary
+from onesearch.stages.stage import Optimization, Stage
+from onesearch.tasks.prompt import MARKERS, Views
+from onesearch.types import GeneratorBatch, SearchContext
+
+
+class SftStage(Stage):
+    """Supervised fine-tuning of the generator.
+
+    Args:
+        run: the run folder.
+        name: the stage's folder in it.
+        form: the prompt that the stage answers best: query text → SID (`sid`), SID_q → item (`cooccur`), the whole
+            prompt of a search → item (`search`). Validation, and comparison, ask in this form.
+        init_from: the stage to start from; None builds `backbone`.
+        backbone: the encoder-decoder of the first stage.
+        tokenizer: a pretrained tokenizer by name; None: the run's own one.
+        views: what a search prompt shows; linked from the DataModule.
+        text_weight: weight of a text batch's loss.
+        num_beams: K in validation.
+        optimization: optimizer and schedule.
+    """
+
+    kind = "generator"
+
+    def __init__(
+        self,
+        run: Path,
+        name: str,
+        form: Literal["sid", "cooccur", "search"],
+        init_from: str | None = None,
+        backbone: GeneratorBackbone = FreshGenerator(),
+        tokenizer: str | None = None,
+        views: Views = Views(),
+        text_weight: float = 0.5,
+        num_beams: int = 20,
+        optimization: Optimization = Optimization(),
+    ) -> None:
+        super().__init__(run, name, optimization)
+        self.form = form
+        self.init_from = init_from
+        self.backbone = backbone
+        self.tokenizer_name = tokenizer
+        self.views = views
+        self.text_weight = text_weight
+        self.num_beams = num_beams
+        self.parents = ("log", "quantizer") + ((init_from,) if init_from else ())
+
+    def configure_model(self) -> None:
+        """Start from the stage before, or from the backbone with SID embeddings drawn from the codebook."""
+        if hasattr(self, "generator"):
+            return
+        self.khqe = Khqe.open(self.run)
+        self.tokenizer: PreTrainedTokenizerBase
+        if self.init_from:
+            verify(self.run / self.init_from, "generator", [self.run / "quantizer"])
+            self.generator, self.tokenizer, _ = load_generator(self.run / self.init_from)
+            return
+        self.tokenizer = load_tokenizer(self.tokenizer_name or self.run / "tokenizer")
+        vocabulary = Vocabulary(len(self.tokenizer), self.khqe.spec, MARKERS)
+        backbone = self.backbone.build(vocabulary.size)
+        adapter = HistoryAdapter(self.khqe.rq_centroids, backbone.config.d_model, self.views.num_slots)
+        self.generator = Generator(backbone, vocabulary, adapter)
+        self.generator.init_sid_embeddings(self.khqe.centroids)
+
+    def training_step(self, batch: GeneratorBatch, _: int) -> Tensor:
+        """One batch of one kind of answer."""
+        encoded = self.generator.encode(batch.prompt)
+        if batch.codes is not None:
+            loss = -self.generator.sid_log_probs(encoded, batch.codes.unsqueeze(1)).mean()
+            self.log("train/sid_loss", loss, prog_bar=True, batch_size=len(batch.codes))
+            return loss
+        assert batch.labels is not None
+        loss = self.generator.text_loss(encoded, batch.labels)
+        self.log("train/text_loss", loss, prog_bar=True, batch_size=len(batch.labels))
+        return self.text_weight * loss
+
+    def on_validation_start(self) -> None:
+        """An engine over the weights as they are now."""
+        self.engine = SearchEngine(
+            self.khqe, self.generator, self.tokenizer, self.form, self.views, num_beams=self.num_beams
+        )
+
+    def validation_step(self, contexts: list[SearchContext], _: int) -> None:
+        """Answer searches with beams: HR and MRR over items."""
+        answers = pad([ranked.items.tolist() for ranked in self.engine.rank(contexts, 10)], 10)
+        found = hits(answers, [context.clicked for context in contexts])
+        for name, metric in (("hr@10", hit_rate), ("mrr@10", reciprocal_rank)):
+            value = torch.tensor(float(metric(found, 10).mean()))
+            self.log(f"val/{name}", value, prog_bar=True, batch_size=len(contexts), sync_dist=True)
+
+    def export(self, folder: Path) -> dict[str, Any]:
+        """The generator, with the form and views that its prompts need."""
+        settings = {"form": self.form, "views": asdict(self.views)}
+        save_generator(folder, self.generator, self.tokenizer, settings)
+        return {"num_steps": self.global_step, "form": self.form}

@@ -1,0 +1,81 @@
+"""What every stage shares: where it lies in the run, how it is optimised, how it hands its result on."""
+
+import math
+from abc import abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import lightning
+import torch
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
+
+from onesearch.artifacts import verify, writing
+
+
+@dataclass(frozen=True)
+class Optimization:
+    """AdamW with a linear warm-up and a cosine decay to zero.
+
+    Args:
+        lr: peak learning rate.
+        warmup: share of all steps in which the rate rises from zero, 0 to 1.
+        weight_decay: decoupled decay; biases, norms and other vectors are spared.
+    """
+
+    lr: float = 5e-5
+    warmup: float = 0.05
+    weight_decay: float = 0.01
+
+
+class Stage(lightning.LightningModule):
+    """A stage of the pipeline: reads its parents' folders in `run`, trains, and exports `run/name` when the fit ends.
+
+    Args:
+        run: the run folder.
+        name: the stage's own folder inside `run`.
+        optimization: the optimizer and its schedule.
+    """
+
+    kind: str  # of the artefact that this stage writes
+    parents: tuple[str, ...] = ()  # folders inside `run` that it reads, with `kinds` beside them
+
+    def __init__(self, run: Path, name: str, optimization: Optimization) -> None:
+        super().__init__()
+        self.run = Path(run)
+        self.name = name
+        self.optimization = optimization
+        self.export_config: dict[str, Any] = {}
+
+    @abstractmethod
+    def export(self, folder: Path) -> dict[str, Any]:
+        """Write the files of the artefact into the empty `folder`; return the facts for its manifest."""
+
+    def on_fit_end(self) -> None:
+        """Hand the result on: only the first process writes, and only when training was not interrupted."""
+        if self.trainer.is_global_zero and not self.trainer.fast_dev_run and not self.trainer.interrupted:
+            facts: dict[str, Any] = {}
+            folders = [self.run / parent for parent in self.parents]
+            with writing(self.run / self.name, self.kind, folders, self.export_config, facts) as folder:
+                facts.update(self.export(folder))
+            verify(self.run / self.name, self.kind, folders)
+
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+        """AdamW, warm-up, cosine."""
+        decayed = [p for p in self.parameters() if p.requires_grad and p.ndim >= 2]
+        spared = [p for p in self.parameters() if p.requires_grad and p.ndim < 2]
+        groups = [
+            {"params": decayed, "weight_decay": self.optimization.weight_decay},
+            {"params": spared, "weight_decay": 0.0},
+        ]
+        optimizer = torch.optim.AdamW(groups, lr=self.optimization.lr)
+        num_steps = int(self.trainer.estimated_stepping_batches)
+        num_warmup = max(1, round(self.optimization.warmup * num_steps))
+
+        def factor(step: int) -> float:
+            if step < num_warmup:
+                return (step + 1) / num_warmup
+            return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - num_warmup) / max(1, num_steps - num_warmup))))
+
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

@@ -1,0 +1,138 @@
+"""SFT stage 1, semantic content alignment: text ↔ SID, text → category, SID → category (OneSearch §4.1)."""
+
+import random
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from onesearch.tasks.prompt import PromptWriter
+from onesearch.tasks.task import Corpus, Sample, Task
+
+MAX_TARGET = 32
+"""Longest text target, in tokens."""
+
+
+@dataclass(frozen=True)
+class QueryToSid(Task):
+    """Query text → SID_q.
+
+    Args:
+        typo_rate: share of queries in a misspelt wording, with that wording's own SID as the answer.
+    """
+
+    typo_rate: float = 0.2
+    writes: ClassVar[Literal["sid", "text"]] = "sid"
+
+    def num_examples(self, corpus: Corpus) -> int:
+        """One a query."""
+        return len(corpus.queries)
+
+    def sample(self, corpus: Corpus, writer: PromptWriter, index: int, rng: random.Random) -> Sample:
+        """Write one example."""
+        query = corpus.wording(corpus.queries[index], self.typo_rate, rng)
+        return Sample(writer.about("<to_sid>", "<query>", writer.text(query)), list(writer.sid_of(query)))
+
+
+@dataclass(frozen=True)
+class ItemToSid(Task):
+    """Item text → its SID.
+
+    Args:
+        fragment_rate: share of items of which only a fragment of the title is shown.
+    """
+
+    fragment_rate: float = 0.5
+    writes: ClassVar[Literal["sid", "text"]] = "sid"
+
+    def num_examples(self, corpus: Corpus) -> int:
+        """One an item."""
+        return len(corpus.item_texts)
+
+    def sample(self, corpus: Corpus, writer: PromptWriter, index: int, rng: random.Random) -> Sample:
+        """Write one example."""
+        shown = corpus.item_texts[index]
+        if corpus.fragments and corpus.fragments[index] and rng.random() < self.fragment_rate:
+            shown = rng.choice(corpus.fragments[index])
+        return Sample(writer.about("<to_sid>", "<title>", writer.text(shown)), corpus.item_codes[index].tolist())
+
+
+@dataclass(frozen=True)
+class SidToQuery(Task):
+    """SID_q → query text."""
+
+    writes: ClassVar[Literal["sid", "text"]] = "text"
+
+    def num_examples(self, corpus: Corpus) -> int:
+        """One a query."""
+        return len(corpus.queries)
+
+    def sample(self, corpus: Corpus, writer: PromptWriter, index: int, rng: random.Random) -> Sample:
+        """Write one example."""
+        query = corpus.queries[index]
+        shown = writer.sid(writer.sid_of(query))
+        return Sample(writer.about("<to_query>", "<sid>", shown), writer.target(query, MAX_TARGET))
+
+
+@dataclass(frozen=True)
+class SidToItem(Task):
+    """Item SID → item text."""
+
+    writes: ClassVar[Literal["sid", "text"]] = "text"
+
+    def num_examples(self, corpus: Corpus) -> int:
+        """One an item."""
+        return len(corpus.item_texts)
+
+    def sample(self, corpus: Corpus, writer: PromptWriter, index: int, rng: random.Random) -> Sample:
+        """Write one example."""
+        shown = writer.item_tokens[index]
+        return Sample(writer.about("<to_title>", "<sid>", shown), writer.target(corpus.item_texts[index], MAX_TARGET))
+
+
+@dataclass(frozen=True)
+class ItemToCategory(Task):
+    """Item text → category path."""
+
+    writes: ClassVar[Literal["sid", "text"]] = "text"
+
+    def num_examples(self, corpus: Corpus) -> int:
+        """One an item."""
+        return len(corpus.item_texts)
+
+    def sample(self, corpus: Corpus, writer: PromptWriter, index: int, rng: random.Random) -> Sample:
+        """Write one example."""
+        shown = writer.text(corpus.item_texts[index])
+        prompt = writer.about("<to_category>", "<title>", shown)
+        return Sample(prompt, writer.target(corpus.categories[index], MAX_TARGET))
+
+
+@dataclass(frozen=True)
+class QueryToCategory(Task):
+    """Query text → category path of an item clicked for it."""
+
+    writes: ClassVar[Literal["sid", "text"]] = "text"
+
+    def num_examples(self, corpus: Corpus) -> int:
+        """One a click."""
+        return len(corpus.pairs)
+
+    def sample(self, corpus: Corpus, writer: PromptWriter, index: int, rng: random.Random) -> Sample:
+        """Write one example."""
+        query, item = corpus.pairs[index]
+        prompt = writer.about("<to_category>", "<query>", writer.text(query))
+        return Sample(prompt, writer.target(corpus.categories[item], MAX_TARGET))
+
+
+@dataclass(frozen=True)
+class SidToCategory(Task):
+    """Item SID → category path."""
+
+    writes: ClassVar[Literal["sid", "text"]] = "text"
+
+    def num_examples(self, corpus: Corpus) -> int:
+        """One an item."""
+        return len(corpus.item_texts)
+
+    def sample(self, corpus: Corpus, writer: PromptWriter, index: int, rng: random.Random) -> Sample:
+        """Write one example."""
+        prompt = writer.about("<to_category>", "<sid>", writer.item_tokens[index])
+        return Sample(prompt, writer.target(corpus.categories[index], MAX_TARGET))

@@ -1,0 +1,50 @@
+"""Text augmentation: how shoppers really write. Typos, and fragments of a title as a shopper would remember it.
+
+Each function takes the caller's random generator, so that a seed fixes every text.
+"""
+
+import random
+from collections.abc import Sequence
+
+NEIGHBOURS = {
+    **{a: n for a, n in zip("qwertyuiop", ["wa", "qes", "wrd", "etf", "ryg", "tuh", "yij", "uok", "ipl", "o"], strict=True)},
+    **{a: n for a, n in zip("asdfghjkl", ["qsz", "adwx", "sfec", "dgrv", "fhtb", "gjyn", "hkum", "jli", "ko"], strict=True)},
+    **{a: n for a, n in zip("zxcvbnm", ["xa", "zcs", "xvd", "cbf", "vng", "bmh", "nj"], strict=True)},
+}
+"""Keys beside each key of a QWERTY keyboard."""
+
+
+def typo(text: str, rng: random.Random) -> str:
+    """One slip of the fingers: a letter dropped, doubled, swapped, replaced by its neighbour, or a space lost."""
+    letters = [i for i, c in enumerate(text) if c.isalnum()]
+    if len(letters) < 3:
+        return text
+    i = rng.choice(letters)
+    kind = rng.randrange(5)
+    if kind == 0:
+        return text[:i] + text[i + 1 :]
+    if kind == 1:
+        return text[:i] + text[i] + text[i:]
+    if kind == 2 and i + 1 < len(text):
+        return text[:i] + text[i + 1] + text[i] + text[i + 2 :]
+    if kind == 3 and " " in text:
+        j = rng.choice([j for j, c in enumerate(text) if c == " "])
+        return text[:j] + text[j + 1 :]
+    return text[:i] + rng.choice(NEIGHBOURS.get(text[i], text[i])) + text[i + 1 :]
+
+
+def fragment(words: Sequence[str], rng: random.Random, max_words: int = 4) -> str:
+    """A few words of a title, mostly neighbours and mostly in order, as a shopper would type them.
+
+    Args:
+        words: the title, split and normalised.
+        rng: source of chance.
+        max_words: the longest fragment; real queries hold two to three words.
+    """
+    if not words:
+        return ""
+    length = min(len(words), rng.randint(1, max_words))
+    if rng.random() < 0.7:
+        start = 0 if rng.random() < 0.5 else rng.randrange(len(words) - length + 1)
+        return " ".join(words[start : start + length])
+    return " ".join(words[i] for i in sorted(rng.sample(range(len(words)), length)))

@@ -1,0 +1,67 @@
+"""SFT stage 3, user personalisation: the whole prompt of a search → SID of the item (OneSearch §4.1)."""
+
+import random
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from onesearch.tasks.prompt import PromptWriter, draw_shift
+from onesearch.tasks.task import Corpus, Sample, Task
+from onesearch.types import SearchContext
+
+
+@dataclass(frozen=True)
+class SearchToItem(Task):
+    """A search as of its own time → the item that was bought, or else clicked.
+
+    Args:
+        typo_rate: share of queries in a misspelt wording.
+        slide_rate: share of searches whose behaviour window slides back from the present.
+        largest_slide: by how many behaviours at most.
+        anonymous_rate: share of searches shown without their user, as a new user's would be.
+    """
+
+    typo_rate: float = 0.1
+    slide_rate: float = 0.2
+    largest_slide: int = 3
+    anonymous_rate: float = 0.1
+    writes: ClassVar[Literal["sid", "text"]] = "sid"
+
+    def num_examples(self, corpus: Corpus) -> int:
+        """One a search that led to something."""
+        return len(corpus.searches)
+
+    def sample(self, corpus: Corpus, writer: PromptWriter, index: int, rng: random.Random) -> Sample:
+        """Write one example."""
+        context = corpus.searches[index]
+        item = rng.choice(context.purchased or context.clicked)
+        if rng.random() < self.anonymous_rate:
+            context = anonymous(context)
+        query = corpus.wording(context.query, self.typo_rate, rng)
+        shift = draw_shift(context, self.slide_rate, self.largest_slide, rng)
+        return Sample(writer.search(context, query, shift), corpus.item_codes[item].tolist())
+
+
+@dataclass(frozen=True)
+class TitleToItem(Task):
+    """A fragment of an item's title, typed by nobody in particular → the item: how new items and queries are met."""
+
+    writes: ClassVar[Literal["sid", "text"]] = "sid"
+
+    def num_examples(self, corpus: Corpus) -> int:
+        """One an item."""
+        return len(corpus.item_texts)
+
+    def sample(self, corpus: Corpus, writer: PromptWriter, index: int, rng: random.Random) -> Sample:
+        """Write one example."""
+        query = rng.choice(corpus.fragments[index] or ("",))
+        return Sample(writer.search(unknown_search(query)), corpus.item_codes[index].tolist())
+
+
+def anonymous(context: SearchContext) -> SearchContext:
+    """The same search by a user of whom nothing is known."""
+    return context._replace(recent_queries=(), recent_clicks=(), long_clicks=(), long_click_days=(), long_orders=(), profile="")
+
+
+def unknown_search(query: str) -> SearchContext:
+    """A search for `query` of which nothing else is known."""
+    return SearchContext("", "", query, 0, (), (), (), (), (), (), "", (), (), None)

@@ -1,0 +1,220 @@
+"""The prompt: how text, semantic IDs and behaviour are written as one sequence of token ids.
+
+Training, preference optimisation and serving all write it here. The whole prompt of a search (OneSearch §3):
+
+    <to_item> <query> text SID_q <popular> SIDs <queries> text SID … <clicks> SIDs <user> ID <history> <slot>×N_M
+    <profile> text </s>
+"""
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from onesearch.behavior.user_id import NONE, user_id
+from onesearch.behavior.window import PADDING, slide, window
+from onesearch.sid.vocabulary import Vocabulary
+from onesearch.types import PromptBatch, SearchContext
+
+MARKERS = (
+    "<to_sid>",
+    "<to_query>",
+    "<to_title>",
+    "<to_category>",
+    "<to_item>",
+    "<query>",
+    "<title>",
+    "<sid>",
+    "<popular>",
+    "<queries>",
+    "<clicks>",
+    "<user>",
+    "<history>",
+    "<slot>",
+    "<profile>",
+)
+"""Tokens that say what is asked and what follows."""
+
+NUM_RQ_LEVELS = 3
+"""The residual codes of an item stand for it in a long sequence."""
+
+SidOf = Callable[[str], Sequence[int]]
+"""From a normalised query to its codes."""
+
+
+@dataclass(frozen=True)
+class Views:
+    """Which views of the search and its user the prompt shows; 0 or false leaves one out.
+
+    Args:
+        query_sid: SID_q behind the query text.
+        num_popular: items most clicked for this query until the day before.
+        popular_for_all: show them to every user; false: as the paper does, only where a user has no history.
+        num_recent_queries: m, latest queries.
+        recent_query_sids: their SIDs behind their texts.
+        num_recent_clicks: m, latest clicked items.
+        user_id: the behaviour-constructed user ID, 2·C codes.
+        max_history: longest of the three long sequences.
+        num_relevant: length of the RSU sequence.
+        num_slots: N_M, embeddings that the history adapter makes.
+        profile: gender, age and place as text.
+        max_text: longest query text, in tokens.
+    """
+
+    query_sid: bool = True
+    num_popular: int = 5
+    popular_for_all: bool = False
+    num_recent_queries: int = 5
+    recent_query_sids: bool = True
+    num_recent_clicks: int = 5
+    user_id: bool = True
+    max_history: int = 200
+    num_relevant: int = 20
+    num_slots: int = 3
+    profile: bool = True
+    max_text: int = 24
+
+
+class Prompt(NamedTuple):
+    """One prompt before padding."""
+
+    tokens: list[int]
+    history: tuple[Sequence[int], ...] = ()  # item rows: click, order, RSU
+
+
+class PromptWriter:
+    """Writes prompts for one generator.
+
+    Args:
+        tokenizer: of the text.
+        vocabulary: of all tokens.
+        item_codes: [N, C] SIDs of the catalogue.
+        sid_of: codes of a query.
+        views: what the prompt shows.
+        relevant: picks the RSU from a query and a long history: (query, item rows) → item rows.
+    """
+
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        vocabulary: Vocabulary,
+        item_codes: NDArray[np.integer],
+        sid_of: SidOf,
+        views: Views,
+        relevant: Callable[[str, Sequence[int]], Sequence[int]] | None = None,
+    ) -> None:
+        self.tokenizer = tokenizer
+        self.vocabulary = vocabulary
+        self.item_codes = item_codes
+        self.sid_of = sid_of
+        self.views = views
+        self.relevant = relevant
+        offsets = np.array(vocabulary.spec.offsets) + vocabulary.num_text_tokens
+        self.offsets = offsets
+        self.item_tokens = (item_codes + offsets).tolist()
+        self.end = tokenizer.eos_token_id
+
+    def text(self, text: str, max_length: int | None = None) -> list[int]:
+        """Token ids of a text, without special tokens."""
+        tokens = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        return list(tokens[: max_length or self.views.max_text])
+
+    def sid(self, codes: Sequence[int]) -> list[int]:
+        """Token ids of a SID."""
+        return [int(code + offset) for code, offset in zip(codes, self.offsets, strict=True)]
+
+    def about(self, task: str, kind: str, content: list[int]) -> Prompt:
+        """The prompt of an alignment or co-occurrence task: what is asked, of what kind the content is, the content."""
+        return Prompt([self.vocabulary.marker(task), self.vocabulary.marker(kind), *content, self.end])
+
+    def target(self, text: str, max_length: int) -> list[int]:
+        """Token ids of a text target, closed by the end token."""
+        return [*self.text(text, max_length), self.end]
+
+    def search(self, context: SearchContext, query: str | None = None, shift: int = 0) -> Prompt:
+        """The whole prompt of a search.
+
+        Args:
+            context: the search as of its own time.
+            query: another wording of the query, for augmentation.
+            shift: how far the behaviour windows slide back from the present, for augmentation.
+        """
+        views, marker = self.views, self.vocabulary.marker
+        query = context.query if query is None else query
+        clicks = slide(context.recent_clicks, shift, views.num_recent_clicks) if views.num_recent_clicks else ()
+        tokens = [marker("<to_item>"), marker("<query>"), *self.text(query)]
+        if views.query_sid:
+            tokens += self.sid(self.sid_of(query))
+        is_new = not context.long_clicks and not context.long_orders
+        if views.num_popular and context.cold_start and (is_new or views.popular_for_all):
+            tokens.append(marker("<popular>"))
+            tokens += [token for item in context.cold_start[: views.num_popular] for token in self.item_tokens[item]]
+        if views.num_recent_queries and context.recent_queries:
+            tokens.append(marker("<queries>"))
+            for recent in slide(context.recent_queries, shift, views.num_recent_queries):
+                tokens += self.text(recent)
+                tokens += self.sid(self.sid_of(recent)) if views.recent_query_sids else []
+        if clicks:
+            tokens.append(marker("<clicks>"))
+            tokens += [token for item in clicks for token in self.item_tokens[item]]
+        if views.user_id and not is_new:
+            tokens += [marker("<user>"), *self.user(context, shift)]
+        history = self.history(context, query, shift)
+        if any(history):
+            tokens += [marker("<history>"), *[marker("<slot>")] * views.num_slots]
+        if views.profile and context.profile:
+            tokens += [marker("<profile>"), *self.text(context.profile)]
+        return Prompt([*tokens, self.end], history)
+
+    def user(self, context: SearchContext, shift: int) -> list[int]:
+        """The user ID's 2·C tokens; a part without behaviour is left out."""
+        short = window([slide(context.recent_clicks, shift, self.views.num_recent_clicks)], self.views.num_recent_clicks)
+        long = window([slide(context.long_clicks, shift, self.views.max_history)], self.views.max_history)
+        codes = user_id(self.item_codes[short.values], short.lengths, self.item_codes[long.values], long.lengths)[0]
+        halves = codes.reshape(2, -1)
+        return [token for half in halves if half[0] != NONE for token in self.sid(half.tolist())]
+
+    def history(self, context: SearchContext, query: str, shift: int) -> tuple[Sequence[int], ...]:
+        """Click, order and RSU sequences as item rows; for a user without any, the query's popular items."""
+        if not self.views.max_history or not self.views.num_slots:
+            return ((), (), ())
+        clicks = slide(context.long_clicks, shift, self.views.max_history)
+        orders = slide(context.long_orders, 0, self.views.max_history)
+        if not clicks and not orders:
+            clicks = context.cold_start[: self.views.max_history]
+        relevant = self.relevant(query, clicks) if self.relevant and clicks else ()
+        return clicks, orders, relevant
+
+
+def draw_shift(context: SearchContext, rate: float, largest: int, rng: random.Random) -> int:
+    """How far to slide the behaviour window back, for sliding-window augmentation."""
+    if rng.random() >= rate or len(context.recent_clicks) < 2:
+        return 0
+    return rng.randint(1, min(largest, len(context.recent_clicks) - 1))
+
+
+def collate_prompts(prompts: Sequence[Prompt], item_codes: NDArray[np.integer], pad: int) -> PromptBatch:
+    """Pad prompts on the right; long sequences become RQ codes [B, 3, L', 3]."""
+    width = max(len(prompt.tokens) for prompt in prompts)
+    input_ids = torch.full((len(prompts), width), pad)
+    attention_mask = torch.zeros_like(input_ids)
+    for row, prompt in enumerate(prompts):
+        input_ids[row, : len(prompt.tokens)] = torch.tensor(prompt.tokens)
+        attention_mask[row, : len(prompt.tokens)] = 1
+    return PromptBatch(input_ids, attention_mask, _histories(prompts, item_codes))
+
+
+def _histories(prompts: Sequence[Prompt], item_codes: NDArray[np.integer]) -> Tensor | None:
+    sequences = [sequence for prompt in prompts for sequence in (prompt.history or ((), (), ()))]
+    width = max(map(len, sequences))
+    if width == 0:
+        return None
+    rows = window(sequences, width).values
+    codes = np.where((rows == PADDING)[..., None], PADDING, item_codes[rows, :NUM_RQ_LEVELS])
+    return torch.from_numpy(codes).unflatten(0, (len(prompts), 3))

@@ -1,0 +1,60 @@
+"""What a task is: a count of examples and how each is written as prompt and target."""
+
+import random
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onesearch.tasks.prompt import Prompt, PromptWriter
+from onesearch.types import SearchContext
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """What the tasks draw from; items by row, queries normalised."""
+
+    queries: Sequence[str]  # distinct, of the fit splits
+    item_texts: Sequence[str]
+    categories: Sequence[str]  # of the items, "Video Games > Xbox 360", "" where unknown
+    item_codes: NDArray[np.integer]  # [N, C]
+    pairs: Sequence[tuple[str, int]]  # clicked (query, item), repeated as often as clicked
+    searches: Sequence[SearchContext]  # with at least one click
+    typos: dict[str, tuple[str, ...]] = field(default_factory=dict)  # misspelt wordings of a query
+    fragments: Sequence[tuple[str, ...]] = ()  # of each item's title, as a shopper would type them
+
+    def wording(self, query: str, rate: float, rng: random.Random) -> str:
+        """The query, or with probability `rate` one of its misspelt wordings."""
+        typos = self.typos.get(query, ())
+        return rng.choice(typos) if typos and rng.random() < rate else query
+
+
+class Sample(NamedTuple):
+    """A prompt and its answer."""
+
+    prompt: Prompt
+    answer: list[int]  # codes of a SID, or token ids of a text
+
+
+@dataclass(frozen=True)
+class Task(ABC):
+    """One thing asked of the generator.
+
+    Args:
+        weight: how often the examples are seen in an epoch: 2 is twice, 0.5 every other one.
+    """
+
+    weight: float = 1.0
+    writes: ClassVar[Literal["sid", "text"]]
+    """What the answer is: codes over the layer's own slice of the head, or text over the whole vocabulary."""
+
+    @abstractmethod
+    def num_examples(self, corpus: Corpus) -> int:
+        """How many examples the corpus holds."""
+
+    @abstractmethod
+    def sample(self, corpus: Corpus, writer: PromptWriter, index: int, rng: random.Random) -> Sample:
+        """Write one example."""

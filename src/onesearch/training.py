@@ -1,0 +1,77 @@
+"""LightningCLI for all stages: `onesearch fit -c configs/STAGE.yaml --run runs/NAME`."""
+
+import logging
+import os
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import lightning
+import torch
+from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
+
+from onesearch.stages.stage import Stage
+
+
+class StageCLI(LightningCLI):
+    """LightningCLI in subclass mode: the YAML names stage and DataModule; the run folder is given once."""
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """`--run`, handed to stage and data; what a prompt shows is written once, for the data."""
+        parser.add_argument("--run", type=Path, default=Path("runs/demo"), help="The run folder.")
+        parser.link_arguments("run", "model.init_args.run")
+        parser.link_arguments("run", "data.init_args.run")
+        parser.link_arguments("data.init_args.views", "model.init_args.views")
+        parser.link_arguments("data.init_args.tokenizer", "model.init_args.tokenizer")
+
+    def before_instantiate_classes(self) -> None:
+        """Loggers and checkpoints go under `run/training`."""
+        torch.set_float32_matmul_precision("high")
+
+    def instantiate_trainer(self, **kwargs: Any) -> lightning.Trainer:
+        """Give the trainer the stage's own folder, CSV logs always, and W&B where it can be reached or on request."""
+        folder = Path(self._get(self.config_init, "run")) / "training" / stage_name(self.model)
+        kwargs.setdefault("default_root_dir", folder)
+        trainer = super().instantiate_trainer(**kwargs)
+        if trainer.logger is not None and not trainer.fast_dev_run:
+            trainer.loggers = loggers(folder, stage_name(self.model))
+        return trainer
+
+
+def stage_name(model: lightning.LightningModule) -> str:
+    """The folder of a stage inside its run."""
+    return model.name if isinstance(model, Stage) else type(model).__name__.lower()
+
+
+def loggers(folder: Path, name: str) -> list[Logger]:
+    """CSV always; W&B beside it: online with a key, else offline, off with WANDB_MODE=disabled."""
+    found: list[Logger] = [CSVLogger(folder, name="", version="csv")]
+    mode = os.environ.get("WANDB_MODE") or ("online" if os.environ.get("WANDB_API_KEY") else "offline")
+    if mode != "disabled":
+        run = folder.parent.parent
+        found.append(WandbLogger(name=name, group=run.name, project="onesearch", save_dir=folder, offline=mode == "offline"))
+    return found
+
+
+def launch(arguments: Sequence[str]) -> None:
+    """Run fit, validate, test or predict."""
+    os.environ.setdefault("WANDB_SILENT", "true")
+    warnings.filterwarnings("ignore", ".*LightningCLI's args parameter.*")
+    warnings.filterwarnings("ignore", ".*treespec, LeafSpec.*")
+    warnings.filterwarnings("ignore", ".*does not have many workers.*")
+    warnings.filterwarnings("ignore", ".*Checkpoint directory.*exists and is not empty.*")
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.WARNING)
+    StageCLI(
+        lightning.LightningModule,
+        lightning.LightningDataModule,
+        subclass_mode_model=True,
+        subclass_mode_data=True,
+        seed_everything_default=0,
+        save_config_kwargs={"overwrite": True},
+        parser_kwargs={"parser_mode": "omegaconf+"},
+        trainer_defaults={"max_epochs": 1, "logger": True},
+        args=list(arguments),
+    )

@@ -1,0 +1,105 @@
+"""Domain records and batch tuples that the parts of OneSearch hand to each other.
+
+Shape legend, used in every tensor file:
+    B batch, L sequence length, D embedding width, H hidden width, K beams, N items, C codes of a SID
+    (C = 5: three residual layers and two product layers), M short-history window, V vocabulary, X candidates of a list.
+
+An item is an integer *row* in memory: its position in the prepared log's `items` table. Item IDs (strings) exist only at
+the edges: in Parquet, in reports and in answers to a shopper.
+"""
+
+from typing import NamedTuple
+
+from torch import Tensor
+
+ATTRIBUTE_TYPES = (
+    "Entity",
+    "Modifier",
+    "Brand",
+    "Material",
+    "Style",
+    "Function",
+    "Location",
+    "Audience",
+    "Color",
+    "Scene",
+    "Specifications",
+    "Price",
+    "Model",
+    "Anchor",
+    "Series",
+    "Marketing",
+    "Season",
+    "Pattern",
+)
+"""The 18 structured attribute types of KHQE (authors' public code)."""
+
+
+class UserError(ValueError):
+    """A mistake in what the user gave: one sentence that names file, row or field, and the way out."""
+
+
+class SearchContext(NamedTuple):
+    """Everything the models may know about one search, as of its own time. Sequences run from oldest to newest."""
+
+    search_id: str
+    user_id: str
+    query: str  # normalised by `log.text.normalize_query`
+    day: int  # days since 1970-01-01 of the search; statistics are those of the end of the day before
+    recent_queries: tuple[str, ...]  # the user's latest searches before this one, normalised
+    recent_clicks: tuple[int, ...]  # item rows
+    long_clicks: tuple[int, ...]  # item rows, inside and outside search
+    long_click_days: tuple[int, ...]  # the day of each of `long_clicks`
+    long_orders: tuple[int, ...]  # item rows, inside and outside search
+    cold_start: tuple[int, ...]  # item rows most clicked for this query until yesterday, by clicks, best first
+    profile: str  # "F 31-40 Zhejiang", "" when nothing is recorded
+    clicked: tuple[int, ...]  # the answer: item rows clicked in this search (purchased ones included)
+    purchased: tuple[int, ...]
+    impressed: tuple[int, ...] | None  # item rows in display order; None: the log does not record them
+
+
+class TextBatch(NamedTuple):
+    """Tokenised texts, padded on the right."""
+
+    input_ids: Tensor  # [B, L] int64
+    attention_mask: Tensor  # [B, L] int64, 1 on text
+
+
+class AlignmentBatch(NamedTuple):
+    """One step of the encoder: every distinct text once, and relations between them as rows of queries, then items.
+
+    Queries and items are padded apart: a query of four tokens should not cost a title's forty.
+    """
+
+    queries: TextBatch  # [Tq, Lq]
+    items: TextBatch  # [Ti, Li]
+    identity: Tensor  # [Tq + Ti] int64: texts that mean the same (a query and its typo) share a number: no negatives
+    q2q: Tensor  # [P, 2] int64 rows
+    i2i: Tensor  # [P, 2] int64 rows
+    q2i: Tensor  # [P, 2] int64 rows
+    ranked: Tensor  # [R, 4] int64 rows: query, ordered item, clicked item, shown item; -1 where there is none
+    judged: Tensor  # [J, 2] int64 rows: query, item
+    grades: Tensor  # [J] float32, 0 to 3
+
+
+class CatalogueBatch(NamedTuple):
+    """Texts that the quantizer fits on."""
+
+    items: list[str]
+    queries: list[str]
+
+
+class PromptBatch(NamedTuple):
+    """What the generator reads, padded on the right."""
+
+    input_ids: Tensor  # [B, L] int64
+    attention_mask: Tensor  # [B, L] int64, 1 on tokens
+    history: Tensor | None  # [B, 3, L', 3] int64: RQ codes of the click, order and RSU sequences, -1 is padding
+
+
+class GeneratorBatch(NamedTuple):
+    """Prompts with one kind of target: the codes of an item or query, or a text."""
+
+    prompt: PromptBatch
+    codes: Tensor | None  # [B, C] int64, local to their layers
+    labels: Tensor | None  # [B, T] int64 token ids, -100 is padding

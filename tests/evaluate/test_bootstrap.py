@@ -1,0 +1,29 @@
+import numpy as np
+import pytest
+from scipy.stats import bootstrap
+
+from onesearch.evaluate.bootstrap import interval, resampled_means
+
+
+def test_agrees_with_the_normal_approximation_and_scipy():
+    """2,000 searches, hit rate 0.3: the standard error is sqrt(.3 · .7 / 2000) = 0.01025, the interval ± 1.96 of it."""
+    values = (np.arange(2000) % 10 < 3).astype(float)
+    found = interval(values.mean(), resampled_means(values[:, None], 2000, seed=1)[:, 0])
+    assert found.value == pytest.approx(0.3)
+    assert (found.low, found.high) == pytest.approx((0.3 - 0.0201, 0.3 + 0.0201), abs=0.0015)
+    expected = bootstrap((values,), np.mean, n_resamples=2000, method="percentile", rng=2).confidence_interval
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high), abs=0.0015)
+
+
+def test_columns_share_their_resamples():
+    """A column that is always 0.1 above another differs by exactly 0.1 in every resample: the test is paired."""
+    values = np.random.default_rng(0).random((300, 1))
+    means = resampled_means(np.hstack([values, values + 0.1]), 50)
+    np.testing.assert_allclose(means[:, 1] - means[:, 0], 0.1)
+    assert means[:, 0].std() > 0
+
+
+def test_seeds():
+    values = np.random.default_rng(0).random((50, 2))
+    np.testing.assert_array_equal(resampled_means(values, 20, seed=3), resampled_means(values, 20, seed=3))
+    assert not np.array_equal(resampled_means(values, 20, seed=3), resampled_means(values, 20, seed=4))

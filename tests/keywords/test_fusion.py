@@ -1,0 +1,21 @@
+import torch
+
+from onesearch.keywords.fusion import fuse
+
+
+def test_a_worked_example():
+    """Text 0 = (1, 0) with keywords (0, 1) and (1, 0): ½·(1, 0) + ½·(.5, .5) = (.75, .25), over its length √.625.
+    Text 1 = (0, 2) with none becomes (0, 1). Text 2 = (1, 0) with (0, 1): (.5, .5), over √.5.
+    """
+    texts = torch.tensor([[1.0, 0], [0, 2], [1, 0]])
+    keywords = torch.tensor([[0.0, 1], [1, 0]])
+    fused = fuse(texts, keywords, torch.tensor([0, 0, 2]), torch.tensor([0, 1, 0]))
+    expected = torch.tensor([[0.75 / 0.625**0.5, 0.25 / 0.625**0.5], [0, 1], [0.5**0.5, 0.5**0.5]])
+    assert torch.allclose(fused, expected)
+
+
+def test_no_keyword_at_all():
+    nothing = torch.empty(0, dtype=torch.int64)
+    assert fuse(torch.tensor([[3.0, 4.0]]), torch.empty(0, 2), nothing, nothing).tolist() == [
+        [0.6000000238418579, 0.8000000119209290]
+    ]

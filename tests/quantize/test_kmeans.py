@@ -1,0 +1,95 @@
+import sys
+
+import faiss
+import numpy as np
+import pytest
+import torch
+
+from onesearch.quantize.kmeans import kmeans, lloyd, nearest
+
+
+def inertia(vectors, centroids):
+    """Sum of squared distances to the nearest centroid, by brute force in float64."""
+    return (torch.cdist(vectors.double(), centroids.double()) ** 2).min(dim=1).values.sum().item()
+
+
+def test_nearest_agrees_with_brute_force_in_float64(blobs):
+    """NumPy takes every difference, squares and sums it: no expansion into norms and products."""
+    centroids = blobs[:37] + 0.1
+    differences = blobs.double().numpy()[:, None] - centroids.double().numpy()
+    assert nearest(blobs, centroids).tolist() == (differences**2).sum(-1).argmin(1).tolist()
+
+
+def test_codes_do_not_depend_on_the_batch(blobs):
+    """Centroids 0–9 occur twice, so each of their vectors has an exact tie: the lower code must win in any batch."""
+    centroids = torch.cat([blobs[:10], blobs[100:120], blobs[:10]])
+    together = nearest(blobs, centroids)
+    assert together.max() < 30
+    for size in (1, 7, 500):
+        batches = [nearest(blobs[start : start + size], centroids) for start in range(0, 300, size)]
+        assert torch.equal(torch.cat(batches)[:300], together[:300])
+
+
+@pytest.mark.parametrize("num_centroids", [8, 40])
+@pytest.mark.parametrize("backend", ["torch", "faiss"])
+def test_inertia_is_as_low_as_that_of_faiss(blobs, num_centroids, backend):
+    """Within 5% of faiss (best of 3 starts) on Gaussian blobs."""
+    reference = faiss.Kmeans(16, num_centroids, niter=25, nredo=3, seed=1, min_points_per_centroid=1)
+    reference.train(blobs.numpy())
+    expected = inertia(blobs, torch.from_numpy(reference.centroids))
+    fitted = min(
+        (kmeans(blobs, num_centroids, seed, backend=backend) for seed in range(3)), key=lambda c: inertia(blobs, c)
+    )
+    assert inertia(blobs, fitted) <= 1.05 * expected
+
+
+def test_one_iteration_moves_centroids_to_the_means():
+    """Starts 0 and 9 split {0, 2, 8, 10} into {0, 2} and {8, 10}: means 1 and 9."""
+    vectors = torch.tensor([[0.0], [2.0], [8.0], [10.0]])
+    assert lloyd(vectors, torch.tensor([[0.0], [9.0]]), 1).tolist() == [[1.0], [9.0]]
+
+
+def test_an_empty_cluster_moves_to_the_farthest_vector():
+    """Centroid 2 at 100 attracts nothing; 10 is the farthest from its own centroid 0, so the third moves there."""
+    vectors = torch.tensor([[0.0], [1.0], [-1.0], [10.0]])
+    centroids = lloyd(vectors, torch.tensor([[0.5], [-1.0], [100.0]]), 5)
+    assert centroids[2].tolist() == [10.0]
+    assert len(nearest(vectors, centroids).unique()) == 3
+
+
+def test_no_code_is_lost_on_distinct_vectors(blobs):
+    for init in ("k-means++", "random"):
+        assert len(nearest(blobs, kmeans(blobs, 200, seed=3, init=init)).unique()) == 200
+
+
+def test_more_centroids_than_distinct_vectors_are_left_unused():
+    vectors = torch.eye(3).repeat(4, 1)
+    assert inertia(vectors, kmeans(vectors, 6, seed=0)) == 0.0
+
+
+def test_the_seed_decides(blobs):
+    assert torch.equal(kmeans(blobs, 30, seed=5), kmeans(blobs, 30, seed=5))
+    assert not torch.equal(kmeans(blobs, 30, seed=5), kmeans(blobs, 30, seed=6))
+
+
+def test_a_large_set_is_drawn_from():
+    """2000 vectors for 2 centroids: 512 are drawn, enough to find the centres −5 and 5."""
+    vectors = torch.from_numpy(np.random.default_rng(0).normal(0, 1, (2000, 1))).float()
+    vectors += torch.tensor([-5.0, 5.0]).repeat(1000).unsqueeze(1)
+    assert kmeans(vectors, 2, seed=0).flatten().sort().values.tolist() == pytest.approx([-5, 5], abs=0.3)
+
+
+def test_wrong_choices_are_refused(blobs, monkeypatch):
+    with pytest.raises(ValueError, match="num_centroids is 5, but only 4"):
+        kmeans(blobs[:4], 5, seed=0)
+    with pytest.raises(ValueError, match="init is 'best'"):
+        kmeans(blobs, 5, seed=0, init="best")
+    with pytest.raises(ValueError, match="backend is 'numpy'"):
+        kmeans(blobs, 5, seed=0, backend="numpy")
+    monkeypatch.setitem(sys.modules, "faiss", None)
+    with pytest.raises(ValueError, match="faiss is not installed"):
+        kmeans(blobs, 5, seed=0, backend="faiss")
+
+
+def test_nothing_to_encode_gives_no_codes():
+    assert nearest(torch.empty(0, 3), torch.eye(3)).shape == (0,)

@@ -1,0 +1,50 @@
+import torch
+
+from onesearch.quantize.residual import Layer, fit_residual, quantize_residual, reconstruct
+
+
+def test_a_worked_example_without_normalisation():
+    """Layers {0, 10} and {−1, 2} on a line: 12 → 10, rest 2 → 2, rest 0; −1.5 → 0, rest −1.5 → −1, rest −0.5."""
+    layers = [Layer(torch.tensor([[0.0], [10.0]]), torch.ones(2)), Layer(torch.tensor([[-1.0], [2.0]]), torch.ones(2))]
+    codes, rest = quantize_residual(torch.tensor([[12.0], [-1.5]]), layers, normalize=False)
+    assert codes.tolist() == [[1, 1], [0, 0]]
+    assert rest.tolist() == [[0.0], [-0.5]]
+    assert reconstruct(codes, layers, rest).tolist() == [[12.0], [-1.5]]
+
+
+def test_normalisation_keeps_the_direction_and_drops_noise():
+    """(3, 4) − 0 has length 5 and becomes (.6, .8); one that is 1e-8 off its centroid leaves exactly 0."""
+    layer = Layer(torch.tensor([[0.0, 0.0], [100.0, 0.0]]), torch.ones(2))
+    vectors = torch.tensor([[3.0, 4.0], [100.0, 1e-8]], dtype=torch.float64)
+    assert torch.allclose(quantize_residual(vectors, [layer]).rest, torch.tensor([[0.6, 0.8], [0, 0]]).double())
+    assert quantize_residual(vectors, [layer]).rest[1].tolist() == [0.0, 0.0]
+
+
+def test_lengths_are_the_means_behind_each_code():
+    """One code at the mean of the four unit vectors ±e1, ±e2, which is 0: each residual has length 1."""
+    vectors = torch.tensor([[1.0, 0], [-1, 0], [0, 1], [0, -1]])
+    (layer,) = fit_residual(vectors, (1,), seed=0, slack=None)
+    assert torch.allclose(layer.centroids, torch.zeros(1, 2), atol=1e-6)
+    assert torch.allclose(layer.lengths, torch.ones(1))
+
+
+def test_each_layer_lowers_the_error(embeddings):
+    for normalize in (True, False):
+        layers = fit_residual(embeddings, (16, 16, 16), seed=0, num_iterations=10, normalize=normalize, slack=None)
+        codes = quantize_residual(embeddings, layers, normalize).codes
+        zeros = torch.zeros_like(embeddings)
+        errors = [
+            (reconstruct(codes[:, :depth], layers[:depth], zeros) - embeddings).square().sum().item()
+            for depth in range(4)
+        ]
+        assert errors == sorted(errors, reverse=True)
+        assert errors[3] < 0.5 * errors[1]
+
+
+def test_only_the_last_layer_is_balanced(embeddings):
+    """1200 vectors, 16 codes, slack 1: exactly 75 each in the last layer; blobs make the first uneven."""
+    skewed = torch.cat([embeddings[:900], embeddings[:1].repeat(300, 1) + 0.01 * embeddings[900:]])
+    layers = fit_residual(skewed, (16, 16), seed=0, slack=1.0)
+    codes = quantize_residual(skewed, layers, slack=1.0).codes
+    assert torch.bincount(codes[:, 1], minlength=16).tolist() == [75] * 16
+    assert torch.bincount(codes[:, 0], minlength=16).max() > 75

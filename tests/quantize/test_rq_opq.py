@@ -1,0 +1,98 @@
+import copy
+import math
+
+import pytest
+import torch
+
+from onesearch.quantize.rq_opq import RqOpq
+
+RQ, OPQ = (16, 8, 8), (8, 8)
+
+
+@pytest.fixture(scope="module")
+def model(embeddings):
+    return RqOpq.fit(embeddings, RQ, OPQ, seed=1, num_iterations=10)
+
+
+def test_codes_survive_saving_and_any_batch_size(model, embeddings, tmp_path):
+    model.save(tmp_path / "codebook.safetensors")
+    loaded = RqOpq.load(tmp_path / "codebook.safetensors")
+    assert (loaded.rq_sizes, loaded.opq_sizes, loaded.normalize_residuals) == (RQ, OPQ, True)
+    codes = model.encode(embeddings)
+    assert codes.shape == (1200, 5)
+    assert codes.dtype == torch.int64
+    assert (codes < torch.tensor(RQ + OPQ)).all()
+    assert torch.equal(loaded.encode(embeddings), codes)
+    one_by_one = torch.cat([loaded.encode(embeddings[row : row + 1]) for row in range(100)])
+    assert torch.equal(one_by_one, codes[:100])
+
+
+def test_encoding_follows_the_formula(model, embeddings):
+    """Plain float64 walk: nearest centroid, subtract, normalise, three times; then the rotated halves."""
+    rest, expected = embeddings.double(), []
+    for level in range(3):
+        centroids = model.level_centroids(level).double()
+        expected.append(torch.cdist(rest, centroids).argmin(dim=1))
+        rest = rest - centroids[expected[-1]]
+        rest = rest / rest.norm(dim=1, keepdim=True)
+    halves = (rest @ model.rotation.double().T).chunk(2, dim=1)
+    for half, book in zip(halves, (model.opq_0, model.opq_1), strict=True):
+        expected.append(torch.cdist(half, book.double()).argmin(dim=1))
+    assert torch.equal(model.encode(embeddings), torch.stack(expected, dim=1))
+
+
+def test_the_set_of_the_fit_can_be_coded_balanced(model, embeddings):
+    """ceil(1200/8·1.1) = 165 at most in layer 3; the layers before it do not change."""
+    codes = model.encode(embeddings, slack=1.1)
+    assert torch.bincount(codes[:, 2]).max() <= math.ceil(1200 / 8 * 1.1)
+    assert torch.equal(codes[:, :2], model.encode(embeddings)[:, :2])
+
+
+def test_decoding_comes_near_and_each_part_helps(model, embeddings):
+    def error(decoded):
+        return (decoded - embeddings).square().sum(dim=1).mean().item()
+
+    whole = error(model.decode(model.encode(embeddings)))
+    rq_alone = RqOpq.fit(embeddings, RQ, (), seed=1, num_iterations=10)
+    codes = rq_alone.encode(embeddings)
+    assert codes.shape == (1200, 3)
+    assert whole < error(rq_alone.decode(codes)) < error(torch.zeros_like(embeddings))
+
+
+def test_without_normalisation_decoding_is_the_sum_of_the_centroids(embeddings, tmp_path):
+    """ê = C_1[c_1] + C_2[c_2] + C_3[c_3] + the product layers' centroids rotated back."""
+    plain = RqOpq.fit(embeddings, RQ, OPQ, seed=1, num_iterations=5, normalize_residuals=False)
+    codes = plain.encode(embeddings)
+    total = sum(plain.level_centroids(level)[codes[:, level]] for level in range(5))
+    assert torch.allclose(plain.decode(codes), total, atol=1e-5)
+    plain.save(tmp_path / "c.safetensors")
+    assert RqOpq.load(tmp_path / "c.safetensors").normalize_residuals is False
+
+
+def test_the_seed_decides_every_layer(model, embeddings):
+    again = RqOpq.fit(embeddings, RQ, OPQ, seed=1, num_iterations=10)
+    assert torch.equal(again.encode(embeddings), model.encode(embeddings))
+    other = RqOpq.fit(embeddings, RQ, OPQ, seed=2, num_iterations=10)
+    assert all(not torch.equal(other.level_centroids(level), model.level_centroids(level)) for level in range(5))
+
+
+def test_a_codebook_too_large_for_the_data_is_refused(embeddings):
+    with pytest.raises(ValueError, match=r"rq_sizes\[0\] is 4096, but only 1200 embeddings.*at most 1200"):
+        RqOpq.fit(embeddings)
+    with pytest.raises(ValueError, match=r"opq_sizes\[1\] is 2000"):
+        RqOpq.fit(embeddings, (4,), (4, 2000))
+    with pytest.raises(ValueError, match="dim is 16: it must be a multiple of the 3"):
+        RqOpq.fit(embeddings, (4,), (4, 4, 4))
+
+
+def test_a_nan_is_refused_by_its_row(embeddings):
+    broken = embeddings.clone()
+    broken[7, 3] = torch.nan
+    with pytest.raises(ValueError, match="row 7 is not finite"):
+        RqOpq.fit(broken, RQ, OPQ)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
+def test_codes_are_the_same_on_gpu(model, embeddings):
+    on_gpu = copy.deepcopy(model).cuda().encode(embeddings.cuda())
+    assert torch.equal(on_gpu.cpu(), model.encode(embeddings))

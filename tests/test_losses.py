@@ -1,0 +1,164 @@
+"""Losses against hand-worked values and float64 references written independently."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import tensor
+
+from onesearch.losses import (
+    LEVEL_WEIGHTS,
+    adaptive_reward,
+    info_nce,
+    listwise_dpo,
+    rank_hinge,
+    relevance_mse,
+    reward_gap_weight,
+)
+
+
+def reference_info_nce(left, right, temperature, forbidden):
+    """The definition, pair by pair in float64; `forbidden` holds the off-diagonal (i, j) that are no negatives."""
+    left = left / np.linalg.norm(left, axis=1, keepdims=True)
+    right = right / np.linalg.norm(right, axis=1, keepdims=True)
+    count, total = len(left), 0.0
+    for i in range(count):
+        for rows, columns, banned in ((left, right, (lambda a, b: (a, b))), (right, left, (lambda a, b: (b, a)))):
+            kept = [j for j in range(count) if banned(i, j) not in forbidden]
+            scores = {j: rows[i] @ columns[j] / temperature for j in kept}
+            total += math.log(sum(math.exp(score) for score in scores.values())) - scores[i]
+    return total / (2 * count)
+
+
+def test_info_nce_is_its_definition():
+    """No text occurs twice: nothing is masked."""
+    rng = np.random.default_rng(0)
+    left, right = rng.normal(size=(2, 5, 4))
+    loss = info_nce(tensor(left), tensor(right), 0.05, torch.arange(5), torch.arange(5, 10))
+    assert loss.item() == pytest.approx(reference_info_nce(left, right, 0.05, set()), rel=1e-12)
+
+
+def test_info_nce_masks_every_kind_of_duplicate():
+    """Rows 0 and 2 share the right text 11, rows 1 and 3 the left text 2, and row 0's left is row 4's right."""
+    rng = np.random.default_rng(1)
+    left, right = rng.normal(size=(2, 5, 4))
+    left_ids, right_ids = tensor([1, 2, 3, 2, 5]), tensor([11, 12, 11, 14, 1])
+    forbidden = {(0, 2), (2, 0), (1, 3), (3, 1), (0, 4)}
+    loss = info_nce(tensor(left), tensor(right), 0.1, left_ids, right_ids)
+    assert loss.item() == pytest.approx(reference_info_nce(left, right, 0.1, forbidden), rel=1e-12)
+
+
+def test_info_nce_of_one_text_is_zero_with_zero_gradient():
+    """Each row is a duplicate of each other: only the diagonal is left, log softmax of a single logit is 0."""
+    left = torch.randn(3, 4, requires_grad=True)
+    loss = info_nce(left, torch.randn(3, 4), 0.05, torch.zeros(3).long(), torch.zeros(3).long())
+    loss.backward()
+    assert loss.item() == 0
+    assert left.grad is not None
+    assert torch.equal(left.grad, torch.zeros(3, 4))
+
+
+def test_rank_hinge_by_hand():
+    """Row 0: .1 − .5 + .6 = .2, .05 − .6 + .58 = .03, .15 − .5 + .58 = .23; row 1 holds all margins: 6 pairs, .46/6."""
+    loss = rank_hinge(tensor([0.5, 0.9]), tensor([0.6, 0.7]), tensor([0.58, 0.1]))
+    assert loss.item() == pytest.approx(0.46 / 6, rel=1e-5)
+
+
+def test_rank_hinge_skips_what_a_search_lacks():
+    """No click: only order over shown is left, .15 − .5 + .6 = .25; all missing: 0. Gradients stay finite."""
+    nan = float("nan")
+    order = tensor([0.5], requires_grad=True)
+    loss = rank_hinge(order, tensor([nan]), tensor([0.6]))
+    loss.backward()
+    assert loss.item() == pytest.approx(0.25, rel=1e-5)
+    assert order.grad is not None and order.grad.item() == -1
+    assert rank_hinge(tensor([nan]), tensor([0.3]), tensor([nan])).item() == 0
+
+
+def test_relevance_mse_by_hand():
+    """Grades 3 and 0 want cosines 1 and 0: ((.5)² + (.5)²)/2 = .25."""
+    assert relevance_mse(tensor([0.5, 0.5]), tensor([3, 0])).item() == pytest.approx(0.25)
+
+
+def test_reward_without_data_is_half_the_level_weight():
+    """Ctr = log 10/(3·log 10) = 1/3, Cvr = 1, so 2λ·(1/3)/(4/3) = λ/2; a well-exposed unclicked item gets less."""
+    weight, zero = tensor(LEVEL_WEIGHTS, dtype=torch.float64), torch.zeros(6)
+    torch.testing.assert_close(adaptive_reward(weight, zero, zero, zero), weight / 2, check_dtype=False)
+    exposed = adaptive_reward(tensor(0.5), tensor(1000.0), tensor(0.0), tensor(0.0))
+    assert exposed.item() < 0.25
+
+
+def test_reward_by_hand():
+    """n = 90, 10, 0 with λ = 2: logs of 100, 20, 10; T = log 20000, Ctr = log 20/T, Cvr = log 10/log 20."""
+    ctr, cvr = math.log(20) / math.log(20_000), math.log(10) / math.log(20)
+    reward = adaptive_reward(tensor(2.0), tensor(90), tensor(10), tensor(0))
+    assert reward.item() == pytest.approx(4 * ctr * cvr / (ctr + cvr), rel=1e-6)
+
+
+def test_gap_weight_is_guarded():
+    """Gaps .5, .01, 0, −.3 with w_max 10: 2, 100 → 10, the limit 10, 0; the gradient is finite everywhere."""
+    positive = tensor([1.0, 1.0, 1.0, 0.7], requires_grad=True)
+    weight = reward_gap_weight(positive, tensor([0.5, 0.99, 1.0, 1.0]), 10.0)
+    weight.sum().backward()
+    assert weight.tolist() == pytest.approx([2, 10, 10, 0])
+    assert positive.grad is not None and positive.grad.isfinite().all()
+
+
+def lists(seed, count=4, num_rejected=3):
+    generator = torch.Generator().manual_seed(seed)
+    shapes = ((count,), (count, num_rejected), (count,), (count, num_rejected))
+    return [-5 * torch.rand(shape, generator=generator, dtype=torch.float64) for shape in shapes]
+
+
+def test_listwise_dpo_is_its_formula():
+    """Float64, list by list, with weights, δ, α and a padded negative in list 0."""
+    chosen, rejected, ref_chosen, ref_rejected = lists(0)
+    weights = torch.rand(4, 3, generator=torch.Generator().manual_seed(1), dtype=torch.float64) * 3
+    mask = torch.ones(4, 3, dtype=torch.bool)
+    mask[0, 2] = False
+    beta, delta, alpha = 0.3, 0.2, 0.1
+    total = 0.0
+    for b in range(4):
+        up = beta * (chosen[b] - ref_chosen[b]).item()
+        downs = [beta * (rejected[b, l] - ref_rejected[b, l]).item() for l in range(3) if mask[b, l]]  # noqa: E741
+        inner = sum(math.exp(w * (down - up + delta)) for w, down in zip(weights[b].tolist(), downs, strict=False))
+        total += math.log(1 + inner) - alpha * chosen[b].item()
+    loss = listwise_dpo(chosen, rejected, ref_chosen, ref_rejected, weights, mask, beta, delta, alpha)
+    assert loss.item() == pytest.approx(total / 4, rel=1e-12)
+
+
+def test_one_negative_is_dpo_and_starts_at_log_2():
+    """At the reference −log σ(0) = log 2; elsewhere −log σ(β·((p_w − r_w) − (p_l − r_l)))."""
+    chosen, rejected, ref_chosen, ref_rejected = lists(2, num_rejected=1)
+    one, mask = torch.ones(4, 1), torch.ones(4, 1, dtype=torch.bool)
+    start = listwise_dpo(chosen, rejected, chosen, rejected, one, mask, alpha=0)
+    assert start.item() == pytest.approx(math.log(2), rel=1e-12)
+    margin = 0.1 * ((chosen - ref_chosen) - (rejected - ref_rejected)[:, 0])
+    loss = listwise_dpo(chosen, rejected, ref_chosen, ref_rejected, one, mask, beta=0.1, alpha=0)
+    assert loss.item() == pytest.approx(-margin.sigmoid().log().mean().item(), rel=1e-12)
+
+
+def test_listwise_dpo_gradient():
+    """Analytic against numeric gradient in float64; a step pulls the chosen item up and the rejected down."""
+    chosen, rejected, ref_chosen, ref_rejected = lists(3)
+    weights, mask = torch.ones(4, 3, dtype=torch.float64), torch.ones(4, 3, dtype=torch.bool)
+    chosen.requires_grad_()
+    rejected.requires_grad_()
+    assert torch.autograd.gradcheck(
+        lambda c, r: listwise_dpo(c, r, ref_chosen, ref_rejected, weights, mask), (chosen, rejected)
+    )
+    listwise_dpo(chosen, rejected, ref_chosen, ref_rejected, weights, mask).backward()
+    assert (chosen.grad < 0).all() and (rejected.grad > 0).all()
+
+
+def test_listwise_dpo_survives_extremes():
+    """Log-ratios of ±10⁴ do not overflow, and a list whose negatives are all padding costs 0 with gradient 0."""
+    chosen = tensor([-1e4, -1.0], requires_grad=True)
+    rejected = tensor([[0.0], [-3.0]], requires_grad=True)
+    mask = tensor([[True], [False]])
+    loss = listwise_dpo(chosen, rejected, tensor([0.0, -1.0]), tensor([[-1e4], [0.0]]), torch.ones(2, 1), mask, alpha=0)
+    loss.backward()
+    assert loss.item() == pytest.approx(2000 / 2)
+    assert chosen.grad.tolist() == pytest.approx([-0.05, 0])
+    assert rejected.grad.flatten().tolist() == pytest.approx([0.05, 0])
