@@ -80,7 +80,9 @@ def read_manifest(folder: Path) -> Manifest:
     """The manifest of `folder`, without hashing its files."""
     path = Path(folder) / MANIFEST
     if not path.is_file():
-        raise ArtifactError(f"{folder} holds no finished artefact ({MANIFEST} is missing): run the stage that writes it.")
+        raise ArtifactError(
+            f"{folder} holds no finished artefact ({MANIFEST} is missing): run the stage that writes it."
+        )
     try:
         manifest = Manifest(**json.loads(path.read_text("utf-8")))
     except (TypeError, ValueError) as error:

@@ -101,7 +101,9 @@ def search(
 
     log = Log.open(run / "log")
     engine = SearchEngine.open(run, stage, num_beams=num_beams)
-    table = Table("#", "item", "title", "price", "SID", "log p", title=f"{query}" + (f"  (user {user})" if user else ""))
+    table = Table(
+        "#", "item", "title", "price", "SID", "log p", title=f"{query}" + (f"  (user {user})" if user else "")
+    )
     for position, hit in enumerate(engine.search(log, query, user, k), start=1):
         price = log.items["price"][log.row_of[hit.item_id]].as_py()
         cells = (hit.item_id, hit.title, "" if price is None else f"{price:.2f}", hit.sid, f"{hit.score:.2f}")

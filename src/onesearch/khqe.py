@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from transformers import PreTrainedTokenizerBase
 
 from onesearch.artifacts import verify, write_json
 from onesearch.keywords.fusion import fuse
@@ -25,6 +26,8 @@ from onesearch.quantize.rq_opq import RqOpq
 from onesearch.sid.spec import SidSpec
 from onesearch.sid.table import SidTable, read_codes
 from onesearch.sid.trie import Trie
+from onesearch.sid.vocabulary import Vocabulary
+from onesearch.tasks.prompt import MARKERS, PromptWriter, Views
 
 
 class KeywordEncoder:
@@ -129,6 +132,15 @@ class Khqe:
             return list(items)
         similarity = self.item_embeddings[list(items)] @ self.embedding_of(query)
         return [items[position] for position in sorted(similarity.topk(k).indices.tolist())]
+
+    def writer(self, tokenizer: PreTrainedTokenizerBase, views: Views) -> PromptWriter:
+        """A prompt writer over these SIDs."""
+        vocabulary = Vocabulary(len(tokenizer), self.spec, MARKERS)
+
+        def relevant(query: str, items: Sequence[int]) -> list[int]:
+            return self.relevant(query, items, views.num_relevant)
+
+        return PromptWriter(tokenizer, vocabulary, self.item_codes, self.sid_of, views, relevant)
 
     def _remember(self, texts: Sequence[str], embeddings: Tensor, codes: Sequence[list[int]]) -> None:
         self._texts.update({text: len(self._codes) + row for row, text in enumerate(texts)})

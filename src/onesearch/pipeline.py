@@ -127,7 +127,9 @@ def _key(step: Step, run: Path, files: Sequence[Path], options: Sequence[str]) -
 def _code_version() -> str:
     root = Path(onesearch.__file__).parent
     sources = [
-        path for path in sorted(root.rglob("*.*")) if path.suffix in (".py", ".json", ".yaml")
+        path
+        for path in sorted(root.rglob("*.*"))
+        if path.suffix in (".py", ".json", ".yaml")
         if path.relative_to(root).parts[0] not in BESIDE_THE_STAGES
     ]
     return hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()[:16]

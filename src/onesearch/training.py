@@ -9,7 +9,7 @@ from typing import Any
 
 import lightning
 import torch
-from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar
+import transformers
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
 
@@ -26,10 +26,8 @@ class StageCLI(LightningCLI):
         parser.link_arguments("run", "data.init_args.run")
         parser.link_arguments("data.init_args.views", "model.init_args.views")
         parser.link_arguments("data.init_args.tokenizer", "model.init_args.tokenizer")
-
-    def before_instantiate_classes(self) -> None:
-        """Loggers and checkpoints go under `run/training`."""
-        torch.set_float32_matmul_precision("high")
+        parser.link_arguments("model.init_args.name", "data.init_args.name")
+        parser.link_arguments("model.init_args.init_from", "data.init_args.init_from")
 
     def instantiate_trainer(self, **kwargs: Any) -> lightning.Trainer:
         """Give the trainer the stage's own folder, CSV logs always, and W&B where it can be reached or on request."""
@@ -52,18 +50,24 @@ def loggers(folder: Path, name: str) -> list[Logger]:
     mode = os.environ.get("WANDB_MODE") or ("online" if os.environ.get("WANDB_API_KEY") else "offline")
     if mode != "disabled":
         run = folder.parent.parent
-        found.append(WandbLogger(name=name, group=run.name, project="onesearch", save_dir=folder, offline=mode == "offline"))
+        found.append(
+            WandbLogger(name=name, group=run.name, project="onesearch", save_dir=folder, offline=mode == "offline")
+        )
     return found
 
 
 def launch(arguments: Sequence[str]) -> None:
     """Run fit, validate, test or predict."""
     os.environ.setdefault("WANDB_SILENT", "true")
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
     warnings.filterwarnings("ignore", ".*LightningCLI's args parameter.*")
     warnings.filterwarnings("ignore", ".*treespec, LeafSpec.*")
     warnings.filterwarnings("ignore", ".*does not have many workers.*")
     warnings.filterwarnings("ignore", ".*Checkpoint directory.*exists and is not empty.*")
     logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.WARNING)
+    if torch.cuda.is_available():
+        torch.set_float32_matmul_precision("high")  # TF32; on a CPU the same call would ask for emulated bf16
     StageCLI(
         lightning.LightningModule,
         lightning.LightningDataModule,

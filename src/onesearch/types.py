@@ -103,3 +103,13 @@ class GeneratorBatch(NamedTuple):
     prompt: PromptBatch
     codes: Tensor | None  # [B, C] int64, local to their layers
     labels: Tensor | None  # [B, T] int64 token ids, -100 is padding
+
+
+class PreferenceBatch(NamedTuple):
+    """Preference lists: candidate 0 of each prompt is the chosen one."""
+
+    prompt: PromptBatch
+    codes: Tensor  # [B, 1 + X, C] int64
+    reference: Tensor  # [B, 1 + X] float32, log-probabilities under the reference
+    weights: Tensor  # [B, X] float32, clipped reward gaps
+    mask: Tensor  # [B, X] bool, true on rejected items that exist

@@ -68,7 +68,10 @@ def test_labels_and_padding():
 
 
 def test_catalogue_is_read_in_item_order(tmp_path):
-    pq.write_table(pa.table({"item_id": ["a", "b"], "codes": pa.array([[1, 2], [3, 4]], pa.list_(pa.int32()))}), tmp_path / "items.parquet")
+    pq.write_table(
+        pa.table({"item_id": ["a", "b"], "codes": pa.array([[1, 2], [3, 4]], pa.list_(pa.int32()))}),
+        tmp_path / "items.parquet",
+    )
     write_json(tmp_path / "spec.json", {"rq_sizes": [4], "opq_sizes": [5]})
     save_file({"items": torch.eye(2), "queries": torch.eye(2)}, tmp_path / "embeddings.safetensors")
     catalogue = read_catalogue(tmp_path, [["a"], None])

@@ -17,6 +17,7 @@ from onesearch.models.reward import (
     reward_losses,
 )
 from onesearch.models.reward_features import NUM_STATISTICS, RewardInput
+from onesearch.models.reward_layers import Standardize
 
 DIM, SIZES = 6, (4, 3)
 
@@ -112,6 +113,15 @@ def test_history_query_user_and_statistics_all_count():
     for name in ("query", "user_codes", "profile", "short", "long", "long_gap", "item", "item_codes", "statistics"):
         after = reward(inputs._replace(**{name: getattr(other, name)})).ctr
         assert not torch.allclose(after, before), name
+
+
+def test_standardize_by_hand():
+    """Seen 1, 3 (7 is padding), then 5, 7: mean 4, deviation √5; a constant feature comes out as 0, not as NaN."""
+    standardize = Standardize(2)
+    standardize(tensor([[[1.0, 2], [3, 2], [7, 9]]]), tensor([[True, True, False]]))
+    standardize(tensor([[[5.0, 2], [7, 2]]]), tensor([[True, True]]))
+    got = standardize.eval()(tensor([[[4.0, 2], [4 + 5**0.5, 2], [100, 2]]]), tensor([[True] * 3]))
+    torch.testing.assert_close(got, tensor([[[0.0, 0], [1, 0], [8, 0]]]))
 
 
 def test_no_history_at_all_is_finite():

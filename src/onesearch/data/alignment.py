@@ -23,6 +23,7 @@ from onesearch.types import AlignmentBatch, SearchContext
 
 T = TypeVar("T")
 
+
 @dataclass(frozen=True)
 class Relations:
     """What the log says belongs together; items by row, queries as texts."""
@@ -125,16 +126,16 @@ class AlignmentData(lightning.LightningDataModule):
         self.titles = [normalize_query(title).split() for title in log.items["title"].to_pylist()]
         self.item_texts = item_texts(log.items)
         self.fit_relations = mine_relations(log, log.contexts(*self.fit_splits), self.min_similarity, self.top_k)
-        self.validation_relations = mine_relations(
-            log, log.contexts("validation"), self.min_similarity, self.top_k
-        )
+        self.validation_relations = mine_relations(log, log.contexts("validation"), self.min_similarity, self.top_k)
 
     def train_dataloader(self) -> DataLoader[AlignmentBatch]:
         """Shuffled, noisy batches."""
         tokenizer = open_tokenizer(self.run, self.tokenizer_name, self.bpe_dropout)
         collate = _Collate(self, self.fit_relations, tokenizer, noisy=True)
         pairs = _Pairs(self.fit_relations.q2i)
-        return DataLoader(pairs, self.batch_size, shuffle=True, collate_fn=collate, drop_last=len(pairs) > self.batch_size)
+        return DataLoader(
+            pairs, self.batch_size, shuffle=True, collate_fn=collate, drop_last=len(pairs) > self.batch_size
+        )
 
     def val_dataloader(self) -> DataLoader[AlignmentBatch]:
         """Clean batches of the validation split."""

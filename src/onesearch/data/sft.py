@@ -8,15 +8,14 @@ import lightning
 import torch
 import torch.distributed as dist
 from torch.utils.data import DataLoader, Dataset, Sampler
-from transformers import PreTrainedTokenizerBase
 
+from onesearch.data.searches import search_loader
 from onesearch.data.tokenizer import ensure_tokenizer, open_tokenizer
 from onesearch.khqe import Khqe
 from onesearch.log.prepared import Log
 from onesearch.log.text import item_texts, normalize_query
-from onesearch.sid.vocabulary import Vocabulary
 from onesearch.tasks.noise import fragment, typo
-from onesearch.tasks.prompt import MARKERS, PromptWriter, Views, collate_prompts
+from onesearch.tasks.prompt import PromptWriter, Views, collate_prompts
 from onesearch.tasks.task import Corpus, Sample, Task
 from onesearch.types import GeneratorBatch, SearchContext
 
@@ -90,7 +89,7 @@ class SftData(lightning.LightningDataModule):
     def writer(self, bpe_dropout: float = 0.0) -> PromptWriter:
         """A prompt writer over this run's SIDs."""
         tokenizer = open_tokenizer(self.run, self.tokenizer_name, bpe_dropout)
-        return writer_for(self.khqe, tokenizer, self.views)
+        return self.khqe.writer(tokenizer, self.views)
 
     def train_dataloader(self) -> DataLoader[GeneratorBatch]:
         """The mixture of tasks, shuffled."""
@@ -106,14 +105,7 @@ class SftData(lightning.LightningDataModule):
 
     def val_dataloader(self) -> DataLoader[list[SearchContext]]:
         """Searches of the validation split, to be answered with beams."""
-        return DataLoader(self.validation, batch_size=32, collate_fn=list)  # type: ignore[arg-type]
-
-
-def writer_for(khqe: Khqe, tokenizer: PreTrainedTokenizerBase, views: Views) -> PromptWriter:
-    """A prompt writer over a catalogue's SIDs."""
-    vocabulary = Vocabulary(len(tokenizer), khqe.spec, MARKERS)
-    relevant = lambda query, items: khqe.relevant(query, items, views.num_relevant)  # noqa: E731
-    return PromptWriter(tokenizer, vocabulary, khqe.item_codes, khqe.sid_of, views, relevant)
+        return search_loader(self.validation)
 
 
 def build_corpus(

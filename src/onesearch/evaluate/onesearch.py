@@ -34,6 +34,4 @@ class OneSearch:
 def trained_stages(run: Path, khqe: Khqe, num_beams: int, batch_size: int) -> list[OneSearch]:
     """A system for each stage of the run that left a generator."""
     stages = [stage for stage in STAGES if (run / stage / "manifest.json").is_file()]
-    return [
-        OneSearch(SYSTEMS[stage], SearchEngine.open(run, stage, khqe, num_beams), batch_size) for stage in stages
-    ]
+    return [OneSearch(SYSTEMS[stage], SearchEngine.open(run, stage, khqe, num_beams), batch_size) for stage in stages]

@@ -33,6 +33,12 @@ def save_generator(
     (folder / "generator.json").write_text(json.dumps(description, indent=1), "utf-8")
 
 
+def load_settings(folder: Path) -> dict[str, Any]:
+    """The settings alone."""
+    settings: dict[str, Any] = json.loads((folder / "generator.json").read_text("utf-8"))["settings"]
+    return settings
+
+
 def load_generator(folder: Path) -> tuple[Generator, PreTrainedTokenizerBase, dict[str, Any]]:
     """Read what `save_generator` wrote: generator in evaluation mode, tokenizer, settings."""
     description = json.loads((folder / "generator.json").read_text("utf-8"))

@@ -19,7 +19,7 @@ from onesearch.log.prepared import Log
 from onesearch.models.generator import Generator
 from onesearch.models.generator_folder import load_generator
 from onesearch.models.scorer import GeneratorScorer
-from onesearch.tasks.prompt import Prompt, PromptWriter, Views, collate_prompts
+from onesearch.tasks.prompt import Prompt, Views, collate_prompts
 from onesearch.types import PromptBatch, SearchContext
 
 STAGES = ("sft_align", "sft_cooccur", "sft_personalize", "dpo_hybrid", "dpo_logged")
@@ -71,14 +71,7 @@ class SearchEngine:
         self.num_beams = num_beams
         self.per_bucket = per_bucket
         self.trie = khqe.trie.to(generator.backbone.device)
-        self.writer = PromptWriter(
-            tokenizer,
-            generator.vocabulary,
-            khqe.item_codes,
-            khqe.sid_of,
-            views,
-            lambda query, items: khqe.relevant(query, items, views.num_relevant),
-        )
+        self.writer = khqe.writer(tokenizer, views)
 
     @classmethod
     def open(cls, run: Path, stage: str | None = None, khqe: Khqe | None = None, num_beams: int = 64) -> "SearchEngine":
@@ -96,7 +89,9 @@ class SearchEngine:
         folder = run / (stage or finished[-1])
         verify(folder, "generator", [run / "quantizer"])
         generator, tokenizer, settings = load_generator(folder)
-        return cls(khqe or Khqe.open(run), generator, tokenizer, settings["form"], Views(**settings["views"]), num_beams)
+        return cls(
+            khqe or Khqe.open(run), generator, tokenizer, settings["form"], Views(**settings["views"]), num_beams
+        )
 
     def prompt(self, context: SearchContext) -> Prompt:
         """The prompt of a search in the form that the generator was trained to answer."""
@@ -108,17 +103,22 @@ class SearchEngine:
         return writer.search(context)
 
     def batch(self, contexts: Sequence[SearchContext]) -> PromptBatch:
-        """Prompts of several searches, padded."""
+        """Prompts of several searches, padded, on the generator's device."""
         self.khqe.learn(query for context in contexts for query in (context.query, *context.recent_queries))
         pad = self.writer.tokenizer.pad_token_id
-        return collate_prompts([self.prompt(context) for context in contexts], self.khqe.item_codes, pad)
+        batch = collate_prompts([self.prompt(context) for context in contexts], self.khqe.item_codes, pad)
+        device = self.generator.backbone.device
+        return PromptBatch(*(None if part is None else part.to(device) for part in batch))
 
     @torch.inference_mode()
     def beams(self, contexts: Sequence[SearchContext]) -> Beams:
         """The best valid SIDs of each search."""
-        device = self.generator.backbone.device
-        batch = PromptBatch(*(None if part is None else part.to(device) for part in self.batch(contexts)))
-        return beam_search(GeneratorScorer(self.generator, self.generator.encode(batch)), self.trie, self.num_beams)
+        was_training = self.generator.training
+        self.generator.eval()
+        encoded = self.generator.encode(self.batch(contexts))
+        beams = beam_search(GeneratorScorer(self.generator, encoded), self.trie, self.num_beams)
+        self.generator.train(was_training)
+        return beams
 
     def rank(self, contexts: Sequence[SearchContext], k: int) -> list[Ranked]:
         """At most `k` items for each search of one batch."""

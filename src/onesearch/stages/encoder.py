@@ -81,7 +81,9 @@ class EncoderStage(Stage):
         }
         if len(batch.ranked):
             query = e[batch.ranked[:, :1]]
-            cosine = (query * e[batch.ranked[:, 1:].clamp(min=0)]).sum(-1).masked_fill(batch.ranked[:, 1:] < 0, torch.nan)
+            cosine = (
+                (query * e[batch.ranked[:, 1:].clamp(min=0)]).sum(-1).masked_fill(batch.ranked[:, 1:] < 0, torch.nan)
+            )
             losses["rank"] = rank_hinge(cosine[:, 0], cosine[:, 1], cosine[:, 2])
         if len(batch.judged):
             cosine = (e[batch.judged[:, 0]] * e[batch.judged[:, 1]]).sum(-1)
@@ -93,7 +95,9 @@ class EncoderStage(Stage):
         losses = self.losses(batch)
         size = len(batch.q2i)
         total = torch.stack([getattr(self.weights, name) * loss for name, loss in losses.items()]).sum()
-        self.log_dict({f"{split}/{name}": loss for name, loss in losses.items()}, batch_size=size, sync_dist=split != "train")
+        self.log_dict(
+            {f"{split}/{name}": loss for name, loss in losses.items()}, batch_size=size, sync_dist=split != "train"
+        )
         self.log(f"{split}/loss", total, prog_bar=True, batch_size=size, sync_dist=split != "train")
         return total
 
@@ -107,7 +111,9 @@ class EncoderStage(Stage):
         e = self.embed(batch)
         items = batch.q2i[:, 1].unique()
         nearest = items[(e[batch.q2i[:, 0]] @ e[items].T).argmax(-1)]
-        self.log("val/in_batch_top1", (nearest == batch.q2i[:, 1]).float().mean(), batch_size=len(batch.q2i), sync_dist=True)
+        self.log(
+            "val/in_batch_top1", (nearest == batch.q2i[:, 1]).float().mean(), batch_size=len(batch.q2i), sync_dist=True
+        )
 
     def export(self, folder: Path) -> dict[str, Any]:
         """The encoder as Hugging Face writes it, the projection beside it."""

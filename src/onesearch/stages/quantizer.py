@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from onesearch.khqe import KeywordEncoder, Khqe
 from onesearch.keywords.lexicon import Lexicon, mine_lexicon
+from onesearch.khqe import KeywordEncoder, Khqe
 from onesearch.log.prepared import Log
 from onesearch.metrics.codebook import codebook_report
 from onesearch.models.text_encoder import TextEncoder

@@ -46,7 +46,7 @@ class RewardStage(Stage):
         run: Path,
         size: RewardSize = RewardSize(),
         weights: ScoreWeights = ScoreWeights(),
-        optimization: Optimization = Optimization(lr=1e-3),
+        optimization: Optimization = Optimization(lr=3e-3),
     ) -> None:
         super().__init__(run, "reward", optimization)
         self.size = size

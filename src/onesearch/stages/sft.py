@@ -3,29 +3,25 @@
 L = −(1/C)·Σ_l log π(c_l | c_<l, x) for SID answers, token cross-entropy for text answers.
 """
 
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-import torch
 from torch import Tensor
-from transformers import PreTrainedTokenizerBase
 
 from onesearch.artifacts import verify
 from onesearch.khqe import Khqe
-from onesearch.metrics.ranking import hit_rate, hits, pad, reciprocal_rank
 from onesearch.models.generator import FreshGenerator, Generator, GeneratorBackbone
-from onesearch.models.generator_folder import load_generator, save_generator
+from onesearch.models.generator_folder import load_generator
 from onesearch.models.history_adapter import HistoryAdapter
 from onesearch.models.text_tokenizer import load_tokenizer
-from onesearch.serve.engine import SearchEngine
 from onesearch.sid.vocabulary import Vocabulary
-from onesearch.stages.stage import Optimization, Stage
+from onesearch.stages.generation import GeneratorStage
+from onesearch.stages.stage import Optimization
 from onesearch.tasks.prompt import MARKERS, Views
-from onesearch.types import GeneratorBatch, SearchContext
+from onesearch.types import GeneratorBatch
 
 
-class SftStage(Stage):
+class SftStage(GeneratorStage):
     """Supervised fine-tuning of the generator.
 
     Args:
@@ -41,8 +37,6 @@ class SftStage(Stage):
         num_beams: K in validation.
         optimization: optimizer and schedule.
     """
-
-    kind = "generator"
 
     def __init__(
         self,
@@ -72,7 +66,6 @@ class SftStage(Stage):
         if hasattr(self, "generator"):
             return
         self.khqe = Khqe.open(self.run)
-        self.tokenizer: PreTrainedTokenizerBase
         if self.init_from:
             verify(self.run / self.init_from, "generator", [self.run / "quantizer"])
             self.generator, self.tokenizer, _ = load_generator(self.run / self.init_from)
@@ -95,23 +88,3 @@ class SftStage(Stage):
         loss = self.generator.text_loss(encoded, batch.labels)
         self.log("train/text_loss", loss, prog_bar=True, batch_size=len(batch.labels))
         return self.text_weight * loss
-
-    def on_validation_start(self) -> None:
-        """An engine over the weights as they are now."""
-        self.engine = SearchEngine(
-            self.khqe, self.generator, self.tokenizer, self.form, self.views, num_beams=self.num_beams
-        )
-
-    def validation_step(self, contexts: list[SearchContext], _: int) -> None:
-        """Answer searches with beams: HR and MRR over items."""
-        answers = pad([ranked.items.tolist() for ranked in self.engine.rank(contexts, 10)], 10)
-        found = hits(answers, [context.clicked for context in contexts])
-        for name, metric in (("hr@10", hit_rate), ("mrr@10", reciprocal_rank)):
-            value = torch.tensor(float(metric(found, 10).mean()))
-            self.log(f"val/{name}", value, prog_bar=True, batch_size=len(contexts), sync_dist=True)
-
-    def export(self, folder: Path) -> dict[str, Any]:
-        """The generator, with the form and views that its prompts need."""
-        settings = {"form": self.form, "views": asdict(self.views)}
-        save_generator(folder, self.generator, self.tokenizer, settings)
-        return {"num_steps": self.global_step, "form": self.form}

@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 from onesearch.tasks.prompt import PromptWriter
 from onesearch.tasks.task import Corpus, Sample, Task
 
-MAX_TARGET = 32
+MAX_TARGET = 24
 """Longest text target, in tokens."""
 
 
@@ -112,14 +112,15 @@ class QueryToCategory(Task):
     writes: ClassVar[Literal["sid", "text"]] = "text"
 
     def num_examples(self, corpus: Corpus) -> int:
-        """One a click."""
-        return len(corpus.pairs)
+        """One a query."""
+        return len(corpus.queries)
 
     def sample(self, corpus: Corpus, writer: PromptWriter, index: int, rng: random.Random) -> Sample:
         """Write one example."""
-        query, item = corpus.pairs[index]
+        query = corpus.queries[index]
+        category = corpus.categories[rng.choice(corpus.clicked[query])]
         prompt = writer.about("<to_category>", "<query>", writer.text(query))
-        return Sample(prompt, writer.target(corpus.categories[item], MAX_TARGET))
+        return Sample(prompt, writer.target(category, MAX_TARGET))
 
 
 @dataclass(frozen=True)

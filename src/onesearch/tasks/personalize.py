@@ -59,7 +59,9 @@ class TitleToItem(Task):
 
 def anonymous(context: SearchContext) -> SearchContext:
     """The same search by a user of whom nothing is known."""
-    return context._replace(recent_queries=(), recent_clicks=(), long_clicks=(), long_click_days=(), long_orders=(), profile="")
+    return context._replace(
+        recent_queries=(), recent_clicks=(), long_clicks=(), long_click_days=(), long_orders=(), profile=""
+    )
 
 
 def unknown_search(query: str) -> SearchContext:

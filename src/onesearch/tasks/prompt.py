@@ -174,7 +174,9 @@ class PromptWriter:
 
     def user(self, context: SearchContext, shift: int) -> list[int]:
         """The user ID's 2·C tokens; a part without behaviour is left out."""
-        short = window([slide(context.recent_clicks, shift, self.views.num_recent_clicks)], self.views.num_recent_clicks)
+        short = window(
+            [slide(context.recent_clicks, shift, self.views.num_recent_clicks)], self.views.num_recent_clicks
+        )
         long = window([slide(context.long_clicks, shift, self.views.max_history)], self.views.max_history)
         codes = user_id(self.item_codes[short.values], short.lengths, self.item_codes[long.values], long.lengths)[0]
         halves = codes.reshape(2, -1)

@@ -4,6 +4,7 @@ import random
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import ClassVar, Literal, NamedTuple
 
 import numpy as np
@@ -25,6 +26,14 @@ class Corpus:
     searches: Sequence[SearchContext]  # with at least one click
     typos: dict[str, tuple[str, ...]] = field(default_factory=dict)  # misspelt wordings of a query
     fragments: Sequence[tuple[str, ...]] = ()  # of each item's title, as a shopper would type them
+
+    @cached_property
+    def clicked(self) -> dict[str, list[int]]:
+        """Items clicked for each query, repeated as often as clicked."""
+        clicked: dict[str, list[int]] = {}
+        for query, item in self.pairs:
+            clicked.setdefault(query, []).append(item)
+        return clicked
 
     def wording(self, query: str, rate: float, rng: random.Random) -> str:
         """The query, or with probability `rate` one of its misspelt wordings."""

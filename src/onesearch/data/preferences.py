@@ -1,0 +1,122 @@
+"""Data of the DPO stages: searches to build preference lists from (predict), and the lists themselves (fit)."""
+
+import random
+from pathlib import Path
+from typing import NamedTuple
+
+import lightning
+import numpy as np
+import pyarrow.parquet as pq
+import torch
+from torch.utils.data import DataLoader
+
+from onesearch.artifacts import verify
+from onesearch.data.searches import search_loader
+from onesearch.khqe import Khqe
+from onesearch.log.prepared import Log
+from onesearch.models.generator_folder import load_settings
+from onesearch.models.text_tokenizer import load_tokenizer
+from onesearch.tasks.prompt import Views, collate_prompts
+from onesearch.types import PreferenceBatch, SearchContext
+
+
+class PreferenceRow(NamedTuple):
+    """One preference list as it was written."""
+
+    context: SearchContext
+    items: list[int]  # the chosen one first
+    reference: list[float]
+    weights: list[float]
+
+
+class PreferenceData(lightning.LightningDataModule):
+    """Searches for `predict`, preference lists for `fit`.
+
+    Args:
+        run: the run folder.
+        name: the stage's name; its lists are read from `run/NAME_lists`. Linked from the stage.
+        init_from: the reference, whose prompts these are. Linked from the stage.
+        batch_size: lists a step.
+        splits: the splits whose searches give lists.
+        num_searches: most searches, the latest ones.
+        num_validation: most searches of the validation split.
+        seed: of the order.
+    """
+
+    def __init__(
+        self,
+        run: Path,
+        name: str,
+        init_from: str,
+        batch_size: int = 64,
+        splits: tuple[str, ...] = ("train",),
+        num_searches: int = 20_000,
+        num_validation: int = 1000,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.run = Path(run)
+        self.name = name
+        self.init_from = init_from
+        self.batch_size = batch_size
+        self.splits = splits
+        self.num_searches = num_searches
+        self.num_validation = num_validation
+        self.seed = seed
+
+    def setup(self, stage: str) -> None:
+        """Read the searches, and for `fit` the lists."""
+        log = Log.open(self.run / "log")
+        self.searches = [context for context in log.contexts(*self.splits) if context.clicked][-self.num_searches :]
+        self.validation = [context for context in log.contexts("validation") if context.clicked]
+        random.Random(self.seed).shuffle(self.validation)
+        if stage == "fit":
+            self._read_lists(log)
+
+    def predict_dataloader(self) -> DataLoader[list[SearchContext]]:
+        """The searches, in time order."""
+        return search_loader(self.searches)
+
+    def val_dataloader(self) -> DataLoader[list[SearchContext]]:
+        """Searches of the validation split, to be answered with beams."""
+        return search_loader(self.validation[: self.num_validation])
+
+    def train_dataloader(self) -> DataLoader[PreferenceBatch]:
+        """The lists, shuffled."""
+        return DataLoader(self.lists, self.batch_size, shuffle=True, collate_fn=self._batch)  # type: ignore[arg-type]
+
+    def _read_lists(self, log: Log) -> None:
+        verify(self.run / f"{self.name}_lists", "preferences", [self.run / self.init_from, self.run / "log"])
+        self.khqe = Khqe.open(self.run)
+        folder = self.run / self.init_from
+        tokenizer = load_tokenizer(folder)
+        self.writer = self.khqe.writer(tokenizer, Views(**load_settings(folder)["views"]))
+        context_of = {context.search_id: context for context in self.searches}
+        self.lists = [
+            PreferenceRow(
+                context_of[row["search_id"]],
+                [log.row_of[item] for item in (row["chosen"], *row["rejected"])],
+                [row["reference_chosen"], *row["reference_rejected"]],
+                row["weights"],
+            )
+            for row in pq.read_table(self.run / f"{self.name}_lists" / "lists.parquet").to_pylist()
+        ]
+        self.khqe.learn(query for row in self.lists for query in (row.context.query, *row.context.recent_queries))
+
+    def _batch(self, rows: list[PreferenceRow]) -> PreferenceBatch:
+        width = max(len(row.items) for row in rows)
+        # Padding repeats the chosen item: a valid SID that the mask takes out of the loss.
+        items = np.array([row.items + row.items[:1] * (width - len(row.items)) for row in rows])
+        prompts = [self.writer.search(row.context) for row in rows]
+        pad = self.writer.tokenizer.pad_token_id
+        return PreferenceBatch(
+            prompt=collate_prompts(prompts, self.khqe.item_codes, pad),
+            codes=torch.from_numpy(self.khqe.item_codes[items]),
+            reference=_padded([row.reference for row in rows], width),
+            weights=_padded([row.weights for row in rows], width - 1),
+            mask=torch.tensor([[place < len(row.weights) for place in range(width - 1)] for row in rows]),
+        )
+
+
+def _padded(rows: list[list[float]], width: int) -> torch.Tensor:
+    return torch.tensor([row + [0.0] * (width - len(row)) for row in rows])

@@ -1,0 +1,138 @@
+"""Preference lists: which item should stand above which others for a search (PARS, OneSearch §4.2–4.4).
+
+level   L1 bought after search · L2 bought in recommendation, same category · L3 clicked ·
+L4 shown, not clicked · L5 same category, not shown · L6 other
+hybrid  items of a beam, re-sorted by the reward model: risen or clicked above fallen or low
+logged  items of levels L1–L3 above items of levels L4–L6
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onesearch.types import SearchContext
+
+BOUGHT, RECOMMENDED, CLICKED, SHOWN, SAME_CATEGORY, OTHER = range(6)
+"""Levels L1 to L6 as positions in `losses.LEVEL_WEIGHTS`."""
+
+
+class PreferenceList(NamedTuple):
+    """One item above several others; items by row."""
+
+    context: SearchContext
+    chosen: int
+    rejected: tuple[int, ...]
+    levels: tuple[int, ...]  # of the chosen item, then of each rejected one
+
+
+class Levels:
+    """Places items on the six levels of a search.
+
+    Args:
+        categories: number of each item's leaf category, [N], -1 where unknown.
+        bought_outside: user → items bought in recommendation, with the day.
+        horizon: for how many days after a search a purchase in recommendation still answers it.
+    """
+
+    def __init__(
+        self,
+        categories: NDArray[np.int64],
+        bought_outside: dict[str, list[tuple[int, int]]],
+        horizon: int = 7,
+    ) -> None:
+        self.categories = categories
+        self.bought_outside = bought_outside
+        self.horizon = horizon
+        self.members = {int(c): np.flatnonzero(categories == c) for c in np.unique(categories) if c >= 0}
+
+    def wanted(self, context: SearchContext) -> set[int]:
+        """The categories that the search was after: those of its clicks."""
+        return {int(self.categories[item]) for item in context.clicked + context.purchased} - {-1}
+
+    def recommended(self, context: SearchContext) -> set[int]:
+        """Items of a wanted category that the user bought in recommendation soon after the search (L2)."""
+        wanted = self.wanted(context)
+        return {
+            item
+            for item, day in self.bought_outside.get(context.user_id, ())
+            if context.day <= day <= context.day + self.horizon and int(self.categories[item]) in wanted
+        }
+
+    def of(self, context: SearchContext, items: Sequence[int]) -> tuple[int, ...]:
+        """The level of each item, 0 for L1 to 5 for L6."""
+        wanted, recommended = self.wanted(context), self.recommended(context)
+        shown = set(context.impressed or ())
+
+        def level(item: int) -> int:
+            if item in context.purchased:
+                return BOUGHT
+            if item in recommended:
+                return RECOMMENDED
+            if item in context.clicked:
+                return CLICKED
+            if item in shown:
+                return SHOWN
+            return SAME_CATEGORY if int(self.categories[item]) in wanted else OTHER
+
+        return tuple(map(level, items))
+
+    def positives(self, context: SearchContext) -> list[int]:
+        """Items of levels L1 to L3, best level first."""
+        items = dict.fromkeys([*context.purchased, *sorted(self.recommended(context)), *context.clicked])
+        return list(items)
+
+    def negatives(self, context: SearchContext, count: int, rng: np.random.Generator) -> list[int]:
+        """At most `count` items of levels L4 to L6: half shown ones where the log knows them, then half of the
+        wanted categories, then any.
+        """
+        positive = set(self.positives(context))
+        shown = [item for item in context.impressed or () if item not in positive]
+        drawn = rng.permutation(shown)[: count // 2].tolist() if shown else []
+        for category in sorted(self.wanted(context)):
+            drawn += rng.permutation(self.members[category])[: count // 2].tolist()
+        drawn += rng.integers(len(self.categories), size=count).tolist()
+        return [item for item in dict.fromkeys(drawn) if item not in positive][:count]
+
+
+def hybrid_list(
+    context: SearchContext, items: Sequence[int], scores: NDArray[np.floating], levels: Levels, count: int
+) -> PreferenceList | None:
+    """The preference list of one re-sorted beam, or None where the reward model changed nothing.
+
+    Args:
+        context: the search.
+        items: the beam's items in the generator's order, [X].
+        scores: the reward model's score of each, [X].
+        levels: of the logged behaviour.
+        count: most rejected items.
+    """
+    after = np.empty(len(items), dtype=np.int64)
+    after[np.argsort(-scores, kind="stable")] = np.arange(len(items))
+    risen = np.arange(len(items)) - after  # places gained
+    if len(items) < 2 or not risen.any():
+        return None
+    answers = set(levels.positives(context))
+    clicked = [place for place, item in enumerate(items) if item in answers]
+    # A click is better evidence than a rise; among several the one that the reward model places highest.
+    chosen = min(clicked, key=lambda place: int(after[place])) if clicked else int(risen.argmax())
+    lower = [place for place in range(len(items)) if items[place] not in answers and after[place] > after[chosen]]
+    lower = [place for place in lower if risen[place] < 0 or after[place] >= len(items) // 2]
+    rejected = sorted(lower, key=lambda place: int(risen[place]))[:count]
+    if not rejected:
+        return None
+    kept = [items[chosen], *(items[place] for place in rejected)]
+    level = levels.of(context, kept)
+    # An item that rose without a click is taken at the level of a click: the reward model vouches for it.
+    return PreferenceList(context, kept[0], tuple(kept[1:]), (min(level[0], CLICKED), *level[1:]))
+
+
+def logged_list(context: SearchContext, levels: Levels, count: int, rng: np.random.Generator) -> PreferenceList | None:
+    """The preference list of one logged search, or None where nothing was clicked or nothing else is known."""
+    positives = levels.positives(context)
+    rejected = levels.negatives(context, count, rng)
+    if not positives or not rejected:
+        return None
+    kept = [positives[0], *rejected]
+    return PreferenceList(context, kept[0], tuple(rejected), levels.of(context, kept))
