@@ -6,7 +6,7 @@ The quantizer stage fits and writes it; every later stage, and search, read it.
 """
 
 from collections.abc import Iterable, Sequence
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +19,10 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from onesearch.artifacts import verify, write_json
+from onesearch.behavior.popular import NearestQueries
 from onesearch.keywords.fusion import fuse
 from onesearch.keywords.lexicon import Lexicon
+from onesearch.log.prepared import Log
 from onesearch.models.text_encoder import TextEncoder
 from onesearch.quantize.rq_opq import RqOpq
 from onesearch.sid.spec import SidSpec
@@ -83,6 +85,7 @@ class Khqe:
         self.item_codes = item_codes
         self.item_embeddings = item_embeddings
         self.priority = priority
+        self._nearest: NearestQueries | None = None
         self._texts: dict[str, int] = {}
         self._codes: list[list[int]] = []
         self._embeddings: list[Tensor] = []
@@ -140,7 +143,19 @@ class Khqe:
         def relevant(query: str, items: Sequence[int]) -> list[int]:
             return self.relevant(query, items, views.num_relevant)
 
-        return PromptWriter(tokenizer, vocabulary, self.item_codes, self.sid_of, views, relevant)
+        return PromptWriter(tokenizer, vocabulary, self.item_codes, self.sid_of, views, relevant, self.popular)
+
+    def remember(self, log: Log) -> None:
+        """Take the queries of `log`, with what was clicked for them, as known."""
+        clicked = log.clicked_items
+        self.learn(clicked)
+        embeddings = torch.stack([self.embedding_of(query) for query in clicked])
+        self._nearest = NearestQueries(list(clicked), embeddings, list(clicked.values()), log.pair_counts)
+
+    @lru_cache(maxsize=100_000)  # noqa: B019 (lives as long as the run's one KHQE)
+    def popular(self, query: str, day: int, k: int, hidden: str | None) -> tuple[int, ...]:
+        """Popular items of the nearest known queries; see `NearestQueries`."""
+        return self._nearest.popular(self.embedding_of(query), day, k, hidden) if self._nearest else ()
 
     def _remember(self, texts: Sequence[str], embeddings: Tensor, codes: Sequence[list[int]]) -> None:
         self._texts.update({text: len(self._codes) + row for row, text in enumerate(texts)})
@@ -178,4 +193,5 @@ class Khqe:
         priority = pq.read_table(folder / "items.parquet", columns=["priority"])["priority"].to_numpy()
         khqe = cls(encoder, codebook, item_ids, item_codes, embeddings["items"], priority)
         khqe._remember(queries, embeddings["queries"], query_codes.tolist())
+        khqe.remember(Log.open(run / "log"))
         return khqe

@@ -49,7 +49,7 @@ STEPS = (
 BESIDE_THE_STAGES = ("main.py", "commands.py", "pipeline.py", "evaluate")
 """Code that no artefact depends on: a change here repeats no stage."""
 
-console = Console(stderr=True, highlight=False)
+console = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 def run_pipeline(run: Path, recipe: Path, log_options: Sequence[str] = (), until: str | None = None) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import lightning
 import torch
 import transformers
+from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
 
@@ -36,6 +37,10 @@ class StageCLI(LightningCLI):
         trainer = super().instantiate_trainer(**kwargs)
         if trainer.logger is not None and not trainer.fast_dev_run:
             trainer.loggers = loggers(folder, stage_name(self.model))
+        for callback in trainer.checkpoint_callbacks:
+            # `--ckpt_path last` finds no other name. What is not learnt by gradient is in no checkpoint: begin anew.
+            if isinstance(callback, ModelCheckpoint) and self.model.automatic_optimization:
+                callback.save_last = callback.save_last or "link"
         return trainer
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from onesearch.keywords.folding import fold
 from onesearch.keywords.matcher import KeywordMatcher
-from onesearch.types import ATTRIBUTE_TYPES
+from onesearch.types import ATTRIBUTE_TYPES, UserError
 
 
 @dataclass(frozen=True)
@@ -54,14 +54,14 @@ class Lexicon:
         """Read what `save` wrote, or a list of one's own in the same form.
 
         Raises:
-            ValueError: a type that is none of the 18, or an entry that is no [value, page views].
+            UserError: a type that is none of the 18, or an entry that is no [value, page views].
         """
         keywords = []
         for type_, entries in json.loads(path.read_text("utf-8")).items():
             _check_type(type_, str(path))
             for entry in entries:
                 if not isinstance(entry, list) or len(entry) != 2:
-                    raise ValueError(f"{path}, '{type_}': {entry!r} must be [value, page views].")
+                    raise UserError(f"{path}, '{type_}': {entry!r} must be [value, page views].")
                 keywords.append(
                     Keyword(type_, fold(str(entry[0])), int(entry[1]))
                 )  # a hand-written list is folded here
@@ -85,10 +85,10 @@ def mine_lexicon(
         min_pv: the fewest page views of a keyword.
 
     Raises:
-        ValueError: an attribute type that is none of the 18, or another number of views than of items.
+        UserError: an attribute type that is none of the 18, or another number of views than of items.
     """
     if len(attributes) != len(item_views):
-        raise ValueError(f"item_views has {len(item_views)} entries for {len(attributes)} items.")
+        raise UserError(f"item_views has {len(item_views)} entries for {len(attributes)} items.")
     page_views = _count_items(attributes, item_views)
     matcher = KeywordMatcher(page_views)
     for query, views in queries:
@@ -116,4 +116,4 @@ def _top(page_views: Counter[tuple[str, str]], type_: str, top_k: int, min_pv: i
 
 def _check_type(type_: str, where: str) -> None:
     if type_ not in ATTRIBUTE_TYPES:
-        raise ValueError(f"{where}: '{type_}' is no attribute type; the 18 types are {', '.join(ATTRIBUTE_TYPES)}.")
+        raise UserError(f"{where}: '{type_}' is no attribute type; the 18 types are {', '.join(ATTRIBUTE_TYPES)}.")

@@ -121,11 +121,11 @@ class Log:
             user_id: None or an unknown user: no history.
             query: as typed.
         """
-        return live_context(self, user_id, normalize_query(query), self._most_clicked)
+        return live_context(self, user_id, normalize_query(query), self.clicked_items)
 
     @cached_property
-    def _most_clicked(self) -> dict[str, tuple[int, ...]]:
-        """Query -> item rows most clicked for it before the test boundary."""
+    def clicked_items(self) -> dict[str, tuple[int, ...]]:
+        """Normalised query -> item rows most clicked for it before the test boundary, best first."""
         table = self._read("query_item_days").group_by(["query", "item_id"]).aggregate([("clicks", "max")])
         table = table.filter(pc.field("clicks_max") > 0)
         table = table.sort_by([("query", "ascending"), ("clicks_max", "descending"), ("item_id", "ascending")])

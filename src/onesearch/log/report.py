@@ -8,8 +8,10 @@ import pyarrow as pa
 from rich.console import Group, RenderableType
 from rich.table import Table
 
+from onesearch.types import UserError
 
-class LogError(ValueError):
+
+class LogError(UserError):
     """A log that cannot be prepared; the message says which file, row or field is at fault and the way out."""
 
 

@@ -20,13 +20,15 @@ class Split:
 
     Args:
         test_from: first day (UTC) of the test period; the last `test_share` of the searches if left out.
-        validation_from: first day of the validation period; the last `validation_share` of the rest if left out.
+        validation_from: first day of the validation period.
+        validation_days: length of the validation period before the test, in days; used without `validation_from`.
         test_share: share of the searches, 0 to 1.
-        validation_share: share of the searches before the test period, 0 to 1.
+        validation_share: share of the searches before the test period, 0 to 1; used without the two above.
     """
 
     test_from: date | None = None
     validation_from: date | None = None
+    validation_days: int | None = None
     test_share: float = 0.1
     validation_share: float = 0.1
 
@@ -59,6 +61,8 @@ def assign(searches: pa.Table, split: Split) -> tuple[pa.Table, dict[str, Any]]:
     if not (parts == "validation").any():
         rest = (parts == "train") & (times < test_start)
         boundary = _boundary(times[rest], split.validation_from, split.validation_share)
+        if split.validation_days is not None and split.validation_from is None:
+            boundary = test_start - split.validation_days * MICROSECONDS_OF_DAY
         parts[rest & (times >= boundary)] = "validation"
     validation_start = _start(times, parts, "validation", searches, "split.validation_from")
     _start(times, parts, "train", searches, "split.validation_from")

@@ -103,9 +103,9 @@ class Generator(nn.Module):
         self.backbone = backbone
         self.vocabulary = vocabulary
         self.adapter = adapter
-        # T5 with tied embeddings scales the decoder's output before the head; the level slices must do the same.
+        # T5 scales the decoder's output before the head, T5 1.1 and mT5 do not; the level slices must do the same.
         config = backbone.config
-        scaled = config.model_type in ("t5", "mt5") and config.tie_word_embeddings
+        scaled = getattr(config, "scale_decoder_outputs", config.model_type == "umt5")
         self.output_scale = config.d_model**-0.5 if scaled else 1.0
 
     def encode(self, prompt: PromptBatch) -> Encoded:

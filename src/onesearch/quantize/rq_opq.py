@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from onesearch.quantize.product import fit_product, quantize_product, reconstruct_product
 from onesearch.quantize.residual import Layer, fit_residual, quantize_residual, reconstruct
+from onesearch.types import UserError
 
 
 class RqOpq(nn.Module):
@@ -35,7 +36,7 @@ class RqOpq(nn.Module):
     ) -> None:
         super().__init__()
         if opq_sizes and dim % len(opq_sizes):
-            raise ValueError(f"dim is {dim}: it must be a multiple of the {len(opq_sizes)} product layers.")
+            raise UserError(f"dim is {dim}: it must be a multiple of the {len(opq_sizes)} product layers.")
         self.rq_sizes, self.opq_sizes = tuple(rq_sizes), tuple(opq_sizes)
         self.dim, self.normalize_residuals = dim, normalize_residuals
         for level, size in enumerate(self.rq_sizes):
@@ -72,7 +73,7 @@ class RqOpq(nn.Module):
             backend: `torch` or `faiss`.
 
         Raises:
-            ValueError: fewer embeddings than a layer has codes, or a value that is not finite.
+            UserError: fewer embeddings than a layer has codes, or a value that is not finite.
         """
         model = cls(rq_sizes, opq_sizes, embeddings.shape[1], normalize_residuals).to(embeddings.device)
         model._check(embeddings)
@@ -153,13 +154,13 @@ class RqOpq(nn.Module):
         for field, sizes in (("rq_sizes", self.rq_sizes), ("opq_sizes", self.opq_sizes)):
             for number, size in enumerate(sizes):
                 if size > len(embeddings):
-                    raise ValueError(
+                    raise UserError(
                         f"{field}[{number}] is {size}, but only {len(embeddings)} embeddings are given to fit on: "
                         f"set it to at most {len(embeddings)}."
                     )
         bad = (~embeddings.isfinite().all(dim=1)).nonzero().flatten()
         if len(bad):
-            raise ValueError(f"embeddings: row {int(bad[0])} is not finite; {len(bad)} such rows. Check the encoder.")
+            raise UserError(f"embeddings: row {int(bad[0])} is not finite; {len(bad)} such rows. Check the encoder.")
 
 
 def _sizes(state: dict[str, Tensor], pattern: str) -> list[int]:

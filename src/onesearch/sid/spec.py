@@ -13,6 +13,8 @@ from string import ascii_lowercase
 
 _TOKEN = re.compile(r"<([a-z])_(\d+)>")
 
+from onesearch.types import UserError
+
 
 @dataclass(frozen=True)
 class SidSpec:
@@ -23,7 +25,7 @@ class SidSpec:
         opq_sizes: codes of each product sub-quantizer; empty for residual quantisation alone.
 
     Raises:
-        ValueError: a size below 1, no residual layer, or more layers than letters.
+        UserError: a size below 1, no residual layer, or more layers than letters.
     """
 
     rq_sizes: tuple[int, ...] = (4096, 1024, 512)
@@ -33,10 +35,10 @@ class SidSpec:
         for name in ("rq_sizes", "opq_sizes"):
             sizes = tuple(getattr(self, name))  # YAML and JSON hand over lists
             if any(size < 1 for size in sizes):
-                raise ValueError(f"{name} is {sizes}: every layer needs at least 1 code.")
+                raise UserError(f"{name} is {sizes}: every layer needs at least 1 code.")
             object.__setattr__(self, name, sizes)
         if not 1 <= len(self.rq_sizes) <= self.num_layers <= len(ascii_lowercase):
-            raise ValueError(f"rq_sizes {self.rq_sizes} and opq_sizes {self.opq_sizes}: 1 to 26 layers, one residual.")
+            raise UserError(f"rq_sizes {self.rq_sizes} and opq_sizes {self.opq_sizes}: 1 to 26 layers, one residual.")
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -65,7 +67,7 @@ class SidSpec:
     def render(self, codes: Sequence[int]) -> str:
         """Write a SID as text, e.g. `<a_7><b_0><c_3><d_1><e_9>`; a prefix of a SID gives the prefix of the text."""
         if len(codes) > self.num_layers:
-            raise ValueError(f"SID {tuple(codes)} has {len(codes)} codes, but this spec has {self.num_layers} layers.")
+            raise UserError(f"SID {tuple(codes)} has {len(codes)} codes, but this spec has {self.num_layers} layers.")
         for layer, code in enumerate(codes):
             self._check(layer, code, f"SID {tuple(codes)}")
         return "".join(_token(layer, int(code)) for layer, code in enumerate(codes))
@@ -74,13 +76,13 @@ class SidSpec:
         """Read a whole SID from text written by `render`.
 
         Raises:
-            ValueError: text beside tokens, a layer missing or out of order, or a code outside its layer.
+            UserError: text beside tokens, a layer missing or out of order, or a code outside its layer.
         """
         found = _TOKEN.findall(text)
         letters = "".join(letter for letter, _ in found)
         if _TOKEN.sub("", text) or letters != ascii_lowercase[: self.num_layers]:
             example = "".join(_token(layer, 0) for layer in range(self.num_layers))
-            raise ValueError(f"'{text}' is no SID of this spec: it must read like '{example}'.")
+            raise UserError(f"'{text}' is no SID of this spec: it must read like '{example}'.")
         codes = tuple(int(code) for _, code in found)
         for layer, code in enumerate(codes):
             self._check(layer, code, f"'{text}'")
@@ -88,7 +90,7 @@ class SidSpec:
 
     def _check(self, layer: int, code: int, where: str) -> None:
         if not 0 <= code < self.sizes[layer]:
-            raise ValueError(
+            raise UserError(
                 f"{where}: code {code} of layer '{ascii_lowercase[layer]}' is not in 0–{self.sizes[layer] - 1}."
             )
 

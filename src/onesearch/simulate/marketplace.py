@@ -9,6 +9,8 @@ DAY = 86_400  # seconds
 
 _SHARES = ("cold_users", "cold_items", "indifferent", "refinding", "synonyms", "typos", "reordered")
 
+from onesearch.types import UserError
+
 
 @dataclass(frozen=True)
 class Marketplace:
@@ -53,18 +55,18 @@ class Marketplace:
     def __post_init__(self) -> None:
         for name in _SHARES:
             if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"Marketplace.{name} is {getattr(self, name)}: give a share between 0 and 1.")
+                raise UserError(f"Marketplace.{name} is {getattr(self, name)}: give a share between 0 and 1.")
         for name, least in (("num_items", 100), ("num_users", 10), ("num_days", 10)):
             if getattr(self, name) < least:
-                raise ValueError(f"Marketplace.{name} is {getattr(self, name)}: give at least {least}.")
+                raise UserError(f"Marketplace.{name} is {getattr(self, name)}: give at least {least}.")
         if self.num_searches < 2 * self.num_users:
-            raise ValueError(
+            raise UserError(
                 f"Marketplace.num_searches is {self.num_searches}: give at least twice num_users ({self.num_users}), "
                 "since every shopper searches."
             )
         for field in fields(self):
             if field.type in (int, float) and getattr(self, field.name) < 0:
-                raise ValueError(f"Marketplace.{field.name} is {getattr(self, field.name)}: give 0 or more.")
+                raise UserError(f"Marketplace.{field.name} is {getattr(self, field.name)}: give 0 or more.")
 
     @property
     def seconds(self) -> int:

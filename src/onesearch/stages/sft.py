@@ -69,6 +69,7 @@ class SftStage(GeneratorStage):
         if self.init_from:
             verify(self.run / self.init_from, "generator", [self.run / "quantizer"])
             self.generator, self.tokenizer, _ = load_generator(self.run / self.init_from)
+            self.generator.train()  # what is loaded comes ready for inference, without dropout
             return
         self.tokenizer = load_tokenizer(self.tokenizer_name or self.run / "tokenizer")
         vocabulary = Vocabulary(len(self.tokenizer), self.khqe.spec, MARKERS)

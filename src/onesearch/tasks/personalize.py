@@ -18,12 +18,14 @@ class SearchToItem(Task):
         slide_rate: share of searches whose behaviour window slides back from the present.
         largest_slide: by how many behaviours at most.
         anonymous_rate: share of searches shown without their user, as a new user's would be.
+        unknown_rate: share of searches whose query is shown as one that was never seen before.
     """
 
     typo_rate: float = 0.1
     slide_rate: float = 0.2
     largest_slide: int = 3
     anonymous_rate: float = 0.1
+    unknown_rate: float = 0.2
     writes: ClassVar[Literal["sid", "text"]] = "sid"
 
     def num_examples(self, corpus: Corpus) -> int:
@@ -38,7 +40,8 @@ class SearchToItem(Task):
             context = anonymous(context)
         query = corpus.wording(context.query, self.typo_rate, rng)
         shift = draw_shift(context, self.slide_rate, self.largest_slide, rng)
-        return Sample(writer.search(context, query, shift), corpus.item_codes[item].tolist())
+        is_known = rng.random() >= self.unknown_rate
+        return Sample(writer.search(context, query, shift, is_known), corpus.item_codes[item].tolist())
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,8 @@ class TitleToItem(Task):
     def sample(self, corpus: Corpus, writer: PromptWriter, index: int, rng: random.Random) -> Sample:
         """Write one example."""
         query = rng.choice(corpus.fragments[index] or ("",))
-        return Sample(writer.search(unknown_search(query)), corpus.item_codes[index].tolist())
+        day = rng.choice(corpus.searches).day  # the popular items beside it are those of some day of the log
+        return Sample(writer.search(unknown_search(query, day)), corpus.item_codes[index].tolist())
 
 
 def anonymous(context: SearchContext) -> SearchContext:
@@ -64,6 +68,6 @@ def anonymous(context: SearchContext) -> SearchContext:
     )
 
 
-def unknown_search(query: str) -> SearchContext:
+def unknown_search(query: str, day: int) -> SearchContext:
     """A search for `query` of which nothing else is known."""
-    return SearchContext("", "", query, 0, (), (), (), (), (), (), "", (), (), None)
+    return SearchContext("", "", query, day, (), (), (), (), (), (), "", (), (), None)

@@ -44,6 +44,9 @@ MARKERS = (
 NUM_RQ_LEVELS = 3
 """The residual codes of an item stand for it in a long sequence."""
 
+Popular = Callable[[str, int, int, str | None], Sequence[int]]
+"""From a query, a day, a count and a query to be taken as unknown to popular items of the nearest known queries."""
+
 SidOf = Callable[[str], Sequence[int]]
 """From a normalised query to its codes."""
 
@@ -56,6 +59,7 @@ class Views:
         query_sid: SID_q behind the query text.
         num_popular: items most clicked for this query until the day before.
         popular_for_all: show them to every user; false: as the paper does, only where a user has no history.
+        popular_of_neighbors: fill them up from the nearest known queries, where few clicks are known for this one.
         num_recent_queries: m, latest queries.
         recent_query_sids: their SIDs behind their texts.
         num_recent_clicks: m, latest clicked items.
@@ -70,6 +74,7 @@ class Views:
     query_sid: bool = True
     num_popular: int = 5
     popular_for_all: bool = False
+    popular_of_neighbors: bool = True
     num_recent_queries: int = 5
     recent_query_sids: bool = True
     num_recent_clicks: int = 5
@@ -98,6 +103,7 @@ class PromptWriter:
         sid_of: codes of a query.
         views: what the prompt shows.
         relevant: picks the RSU from a query and a long history: (query, item rows) → item rows.
+        popular: finds popular items of the nearest known queries.
     """
 
     def __init__(
@@ -108,6 +114,7 @@ class PromptWriter:
         sid_of: SidOf,
         views: Views,
         relevant: Callable[[str, Sequence[int]], Sequence[int]] | None = None,
+        popular: Popular | None = None,
     ) -> None:
         self.tokenizer = tokenizer
         self.vocabulary = vocabulary
@@ -115,6 +122,7 @@ class PromptWriter:
         self.sid_of = sid_of
         self.views = views
         self.relevant = relevant
+        self.nearest_popular = popular
         offsets = np.array(vocabulary.spec.offsets) + vocabulary.num_text_tokens
         self.offsets = offsets
         self.item_tokens = (item_codes + offsets).tolist()
@@ -137,13 +145,16 @@ class PromptWriter:
         """Token ids of a text target, closed by the end token."""
         return [*self.text(text, max_length), self.end]
 
-    def search(self, context: SearchContext, query: str | None = None, shift: int = 0) -> Prompt:
+    def search(
+        self, context: SearchContext, query: str | None = None, shift: int = 0, is_known: bool = True
+    ) -> Prompt:
         """The whole prompt of a search.
 
         Args:
             context: the search as of its own time.
             query: another wording of the query, for augmentation.
             shift: how far the behaviour windows slide back from the present, for augmentation.
+            is_known: false shows the query as one that was never seen before, for augmentation.
         """
         views, marker = self.views, self.vocabulary.marker
         query = context.query if query is None else query
@@ -152,9 +163,10 @@ class PromptWriter:
         if views.query_sid:
             tokens += self.sid(self.sid_of(query))
         is_new = not context.long_clicks and not context.long_orders
-        if views.num_popular and context.cold_start and (is_new or views.popular_for_all):
+        popular = self.popular(context, query, is_known and query == context.query)
+        if popular and (is_new or views.popular_for_all):
             tokens.append(marker("<popular>"))
-            tokens += [token for item in context.cold_start[: views.num_popular] for token in self.item_tokens[item]]
+            tokens += [token for item in popular for token in self.item_tokens[item]]
         if views.num_recent_queries and context.recent_queries:
             tokens.append(marker("<queries>"))
             for recent in slide(context.recent_queries, shift, views.num_recent_queries):
@@ -165,7 +177,7 @@ class PromptWriter:
             tokens += [token for item in clicks for token in self.item_tokens[item]]
         if views.user_id and not is_new:
             tokens += [marker("<user>"), *self.user(context, shift)]
-        history = self.history(context, query, shift)
+        history = self.history(context, query, shift, popular)
         if any(history):
             tokens += [marker("<history>"), *[marker("<slot>")] * views.num_slots]
         if views.profile and context.profile:
@@ -182,14 +194,25 @@ class PromptWriter:
         halves = codes.reshape(2, -1)
         return [token for half in halves if half[0] != NONE for token in self.sid(half.tolist())]
 
-    def history(self, context: SearchContext, query: str, shift: int) -> tuple[Sequence[int], ...]:
+    def popular(self, context: SearchContext, query: str, is_known: bool) -> Sequence[int]:
+        """Items most clicked for the query until the day before, filled up from its nearest known queries."""
+        k = self.views.num_popular
+        own = context.cold_start[:k] if is_known else ()
+        if len(own) == k or not self.views.popular_of_neighbors or self.nearest_popular is None:
+            return own
+        nearest = self.nearest_popular(query, context.day, 2 * k, None if is_known else context.query)
+        return tuple(dict.fromkeys([*own, *nearest]))[:k]
+
+    def history(
+        self, context: SearchContext, query: str, shift: int, popular: Sequence[int]
+    ) -> tuple[Sequence[int], ...]:
         """Click, order and RSU sequences as item rows; for a user without any, the query's popular items."""
         if not self.views.max_history or not self.views.num_slots:
             return ((), (), ())
         clicks = slide(context.long_clicks, shift, self.views.max_history)
         orders = slide(context.long_orders, 0, self.views.max_history)
         if not clicks and not orders:
-            clicks = context.cold_start[: self.views.max_history]
+            clicks = popular
         relevant = self.relevant(query, clicks) if self.relevant and clicks else ()
         return clicks, orders, relevant
 

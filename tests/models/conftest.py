@@ -1,0 +1,94 @@
+"""A tiny vocabulary and generators over it, BART and T5, with random weights."""
+
+import pytest
+import torch
+from transformers import (
+    BartConfig,
+    BartForConditionalGeneration,
+    MT5Config,
+    MT5ForConditionalGeneration,
+    T5Config,
+    T5ForConditionalGeneration,
+    UMT5Config,
+    UMT5ForConditionalGeneration,
+)
+
+from onesearch.models.generator import Generator
+from onesearch.models.history_adapter import HistoryAdapter
+from onesearch.sid.spec import SidSpec
+from onesearch.sid.vocabulary import Vocabulary
+from onesearch.tasks.prompt import MARKERS
+from onesearch.types import PromptBatch
+
+SPEC = SidSpec((4, 3, 2), (3, 2))
+
+
+@pytest.fixture
+def vocabulary():
+    """20 text tokens, 4·3·2·3·2 = 144 SIDs."""
+    return Vocabulary(20, SPEC, MARKERS)
+
+
+def bart(size, **more):
+    return BartForConditionalGeneration(
+        BartConfig(
+            vocab_size=size,
+            d_model=16,
+            encoder_layers=2,
+            decoder_layers=2,
+            encoder_attention_heads=2,
+            decoder_attention_heads=2,
+            encoder_ffn_dim=32,
+            decoder_ffn_dim=32,
+            max_position_embeddings=64,
+            init_std=0.5,
+            forced_eos_token_id=None,
+            **more,
+        )
+    )
+
+
+def t5(size, model=T5ForConditionalGeneration, config=T5Config, **more):
+    sizes = {"d_model": 16, "d_kv": 8, "d_ff": 32, "num_layers": 2, "num_heads": 2}
+    return model(config(vocab_size=size, **sizes, decoder_start_token_id=0, **more))
+
+
+BACKBONES = {
+    "bart": bart,
+    "bart-scaled": lambda size: bart(size, scale_embedding=True),
+    "t5": t5,
+    "t5-1.1": lambda size: t5(size, tie_word_embeddings=False, feed_forward_proj="gated-gelu"),
+    "mt5": lambda size: t5(size, MT5ForConditionalGeneration, MT5Config),
+    "umt5": lambda size: t5(size, UMT5ForConditionalGeneration, UMT5Config),
+}
+
+
+@pytest.fixture
+def build(vocabulary):
+    """`build("bart")`: a generator in evaluation mode."""
+
+    def build(name="bart", num_queries=2):
+        torch.manual_seed(0)
+        adapter = HistoryAdapter([torch.randn(size, 5) for size in SPEC.rq_sizes], 16, num_queries, num_heads=2)
+        return Generator(BACKBONES[name](vocabulary.size), vocabulary, adapter).eval()
+
+    return build
+
+
+@pytest.fixture(params=BACKBONES)
+def generator(build, request):
+    """Each of the backbones in turn."""
+    return build(request.param)
+
+
+@pytest.fixture
+def make_prompt():
+    """Rows of token ids, padded with 1 → PromptBatch without history."""
+
+    def make(*rows, history=None):
+        width = max(map(len, rows))
+        ids = torch.tensor([[*row, *[1] * (width - len(row))] for row in rows])
+        mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows])
+        return PromptBatch(ids, mask, history)
+
+    return make

@@ -1,0 +1,187 @@
+"""The generator against transformers' own logits, a distribution that sums to one, and its input embeddings by hand."""
+
+import itertools
+
+import pytest
+import torch
+from torch.nn.functional import cosine_similarity, cross_entropy
+from transformers import AutoModelForSeq2SeqLM
+
+from onesearch.models.generator import FreshGenerator, PretrainedGenerator
+
+TEXT, LONGER = [5, 6, 2], [7, 8, 9, 10, 11, 2]
+
+
+def all_sids(vocabulary):
+    return torch.tensor(list(itertools.product(*map(range, vocabulary.spec.sizes))))
+
+
+@torch.no_grad()
+def test_probabilities_of_all_sids_sum_to_one(generator, vocabulary, make_prompt):
+    """Σ over the 144 SIDs of Π_l p(c_l | c_<l, x) = 1 for each prompt: one normaliser a layer."""
+    sids = all_sids(vocabulary).expand(2, -1, -1)
+    logs = generator.sid_log_probs(generator.encode(make_prompt(TEXT, LONGER)), sids)
+    assert logs.shape == (2, 144, 5)
+    assert torch.allclose(logs.sum(-1).exp().sum(-1), torch.ones(2), atol=1e-4)
+    assert logs.exp().std() > 0.01  # not simply uniform
+
+
+@torch.no_grad()
+def test_equals_the_sliced_logits_of_transformers(generator, vocabulary, make_prompt):
+    """The whole model's own logits, cut to each layer's slice and normalised there."""
+    prompt, codes = make_prompt(TEXT, LONGER), torch.tensor([[[3, 2, 1, 0, 1]], [[0, 1, 1, 2, 0]]])
+    tokens = vocabulary.sid_tokens(codes)[:, 0]
+    start = torch.full((2, 1), generator.backbone.config.decoder_start_token_id)
+    logits = generator.backbone(
+        input_ids=prompt.input_ids,
+        attention_mask=prompt.attention_mask,
+        decoder_input_ids=torch.cat([start, tokens[:, :-1]], 1),
+    ).logits
+    want = [
+        logits[:, level, vocabulary.level_slice(level)].log_softmax(-1).gather(-1, codes[:, 0, level, None])
+        for level in range(5)
+    ]
+    got = generator.sid_log_probs(generator.encode(prompt), codes)[:, 0]
+    assert torch.allclose(got, torch.cat(want, 1), atol=1e-4)
+
+
+@torch.no_grad()
+def test_batch_mates_do_not_matter(generator, make_prompt):
+    """A short prompt beside a long one is padded, and reads as it does alone."""
+    codes = torch.tensor([[[1, 2, 0, 1, 1], [0, 0, 1, 2, 0]]])
+    alone = generator.sid_log_probs(generator.encode(make_prompt(TEXT)), codes)
+    batch = generator.encode(make_prompt(LONGER, TEXT))
+    assert torch.allclose(generator.sid_log_probs(batch, codes.expand(2, -1, -1))[1:], alone, atol=1e-4)
+
+
+@torch.no_grad()
+def test_a_candidate_does_not_depend_on_the_others_of_its_list(build, make_prompt):
+    generator = build()
+    encoded = generator.encode(make_prompt(TEXT, LONGER))
+    codes = torch.randint(0, 2, (2, 6, 5))
+    whole = generator.sid_log_probs(encoded, codes)
+    for place in range(6):
+        assert torch.allclose(
+            generator.sid_log_probs(encoded, codes[:, place : place + 1])[:, 0], whole[:, place], atol=1e-5
+        )
+
+
+def test_the_encoder_runs_once_a_list(build, make_prompt):
+    """20 candidates of 2 prompts: one pass of the encoder, over 2 rows."""
+    generator, seen = build(), []
+    generator.backbone.get_encoder().register_forward_hook(
+        lambda *call: seen.append(call[2].last_hidden_state.shape[0])
+    )
+    generator.sid_log_probs(generator.encode(make_prompt(TEXT, LONGER)), torch.zeros(2, 20, 5, dtype=torch.int64))
+    assert seen == [2]
+
+
+def encoder_input(generator, prompt):
+    seen = {}
+
+    def keep(_, args, kwargs):
+        seen.update(kwargs)
+
+    handle = generator.backbone.get_encoder().register_forward_pre_hook(keep, with_kwargs=True)
+    generator.encode(prompt)
+    handle.remove()
+    return seen["inputs_embeds"]
+
+
+@torch.no_grad()
+def test_slots_become_the_adapters_embeddings(generator, vocabulary, make_prompt):
+    """Row 0 has no slot, row 1 has two: they, and only they, are what the adapter makes of row 1's history."""
+    slot, history = vocabulary.marker("<slot>"), torch.randint(0, 2, (2, 3, 4, 3))
+    prompt = make_prompt([5, 6, 7, 2], [5, slot, slot, 2], history=history)
+    got = encoder_input(generator, prompt)
+    embedded = generator.backbone.get_input_embeddings()(prompt.input_ids)
+    assert torch.equal(got[1, 1:3], generator.adapter(history[1:])[0])
+    assert torch.equal(got[0], embedded[0])
+    assert torch.equal(got[1, [0, 3]], embedded[1, [0, 3]])
+    assert not torch.allclose(got[1, 1:3], embedded[1, 1:3])
+
+
+@torch.no_grad()
+def test_history_is_read_only_through_slots(build, vocabulary, make_prompt):
+    """Another history changes the answer of a prompt with slots, and none of a prompt without."""
+    generator, codes = build(), torch.tensor([[[1, 1, 1, 1, 1]]]).expand(2, -1, -1)
+    rows = [5, 6, 7, 2], [5, *[vocabulary.marker("<slot>")] * 2, 2]
+    histories = torch.zeros(2, 3, 4, 3, dtype=torch.int64), torch.ones(2, 3, 4, 3, dtype=torch.int64)
+    one, two = (generator.sid_log_probs(generator.encode(make_prompt(*rows, history=h)), codes) for h in histories)
+    assert torch.equal(one[0], two[0])
+    assert not torch.allclose(one[1], two[1])
+
+
+def test_the_adapter_learns_through_the_slots(build, vocabulary, make_prompt):
+    generator = build()
+    prompt = make_prompt([*[vocabulary.marker("<slot>")] * 2, 2], history=torch.ones(1, 3, 4, 3, dtype=torch.int64))
+    generator.sid_log_probs(generator.encode(prompt), torch.ones(1, 1, 5, dtype=torch.int64)).sum().backward()
+    assert generator.adapter.queries.grad.abs().max() > 0
+    assert generator.adapter.project.weight.grad.abs().max() > 0
+
+
+@torch.no_grad()
+def test_text_loss_is_the_mean_cross_entropy(build, make_prompt):
+    """Over the whole vocabulary; -100 does not count: 3 + 2 tokens here."""
+    generator, prompt = build(), make_prompt(TEXT, LONGER)
+    labels = torch.tensor([[5, 6, 2], [7, 2, -100]])
+    start = generator.backbone.config.decoder_start_token_id
+    shifted = torch.tensor([[start, 5, 6], [start, 7, 2]])
+    logits = generator.backbone(
+        input_ids=prompt.input_ids, attention_mask=prompt.attention_mask, decoder_input_ids=shifted
+    ).logits
+    want = cross_entropy(logits[labels >= 0], labels[labels >= 0])
+    assert generator.text_loss(generator.encode(prompt), labels).item() == pytest.approx(want.item(), abs=1e-5)
+
+
+def test_near_codes_start_near(build, vocabulary):
+    """Codes 0 1 share a centroid direction, 2 3 the opposite one: cosines follow, at the scale of the text tokens."""
+    generator = build()
+    weight = generator.backbone.get_input_embeddings().weight
+    weight.data.normal_(0, 0.02)
+    text, markers = weight[:20].clone(), weight[34:].clone()
+    direction = torch.randn(1, 32, generator=torch.Generator().manual_seed(1))
+    tables = [torch.randn(size, 32) for size in vocabulary.spec.sizes]
+    tables[0] = torch.cat([direction, direction, -direction, -direction])
+    generator.init_sid_embeddings(tables)
+    rows = weight[vocabulary.level_slice(0)].detach()
+    assert cosine_similarity(rows[0], rows[1], dim=0) > 0.2 > -0.2 > cosine_similarity(rows[0], rows[2], dim=0)
+    assert not torch.equal(rows[0], rows[1])
+    assert rows.std().item() == pytest.approx(0.02, rel=0.3)
+    assert torch.equal(weight[:20], text)
+    assert torch.equal(weight[34:], markers)
+
+
+def test_the_start_repeats_with_the_seed(build, vocabulary):
+    tables = [torch.randn(size, 8) for size in vocabulary.spec.sizes]
+
+    def start(seed):
+        generator = build()
+        generator.init_sid_embeddings(tables, seed)
+        return generator.backbone.get_input_embeddings().weight
+
+    assert torch.equal(start(0), start(0))
+    assert not torch.equal(start(0), start(1))
+
+
+def test_fresh_generator_has_the_size_it_was_given():
+    model = FreshGenerator(hidden=16, encoder_layers=3, decoder_layers=1, heads=2, max_length=40).build(50)
+    assert model.get_input_embeddings().weight.shape == (50, 16)
+    assert (len(model.get_encoder().layers), len(model.get_decoder().layers)) == (3, 1)
+    special = model.config
+    assert (special.bos_token_id, special.pad_token_id, special.eos_token_id) == (0, 1, 2)
+
+
+@pytest.mark.parametrize("name", ["bart", "t5", "t5-1.1"])
+def test_a_pretrained_checkpoint_keeps_its_text_tokens(build, vocabulary, tmp_path, name):
+    """A checkpoint of 20 tokens grows to the vocabulary; the rows it had stay, and so do the layers."""
+    saved = build(name).backbone
+    saved.resize_token_embeddings(20)
+    saved.save_pretrained(tmp_path)
+    model = PretrainedGenerator(str(tmp_path)).build(vocabulary.size)
+    assert model.get_input_embeddings().weight.shape[0] == vocabulary.size
+    assert model.get_output_embeddings().weight.shape[0] == vocabulary.size
+    assert torch.equal(model.get_input_embeddings().weight[:20], saved.get_input_embeddings().weight)
+    again = AutoModelForSeq2SeqLM.from_pretrained(tmp_path)
+    for (key, got), want in zip(model.get_encoder().named_parameters(), again.get_encoder().parameters(), strict=True):
+        assert "embed_tokens" in key or "shared" in key or torch.equal(got, want)

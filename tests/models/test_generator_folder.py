@@ -1,0 +1,47 @@
+"""What is saved is what was trained, for us and for plain transformers."""
+
+import pytest
+import torch
+from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
+
+from onesearch.models.generator_folder import load_generator, load_settings, save_generator
+from onesearch.models.text_tokenizer import train_tokenizer
+
+CODES = torch.tensor([[[3, 2, 1, 0, 1], [0, 1, 1, 2, 0]]])
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return train_tokenizer(["red boots", "blue kettle"], 300)
+
+
+@torch.no_grad()
+def test_loads_to_the_same_probabilities(generator, vocabulary, make_prompt, tokenizer, tmp_path):
+    """Text, slots and history give bit-equal log-probabilities, tokenizer and settings too, for each backbone."""
+    save_generator(tmp_path, generator, tokenizer, {"form": "search", "views": {"num_popular": 3}})
+    again, text, settings = load_generator(tmp_path)
+    slot = vocabulary.marker("<slot>")
+    prompt = make_prompt([5, slot, slot, 2], history=torch.randint(0, 2, (1, 3, 4, 3)))
+    want = generator.sid_log_probs(generator.encode(prompt), CODES)
+    assert torch.equal(again.sid_log_probs(again.encode(prompt), CODES), want)
+    assert not again.training
+    assert again.vocabulary == vocabulary
+    assert text("red kettle")["input_ids"] == tokenizer("red kettle")["input_ids"]
+    assert settings == load_settings(tmp_path) == {"form": "search", "views": {"num_popular": 3}}
+
+
+@torch.no_grad()
+def test_opens_in_plain_transformers(generator, make_prompt, tokenizer, tmp_path):
+    """No class of ours is needed to read the backbone: same logits."""
+    save_generator(tmp_path, generator, tokenizer, {})
+    prompt = make_prompt([5, 6, 2], [7, 8, 9, 2])._asdict() | {"decoder_input_ids": torch.tensor([[2, 21], [2, 22]])}
+    prompt.pop("history")
+    model = AutoModelForSeq2SeqLM.from_pretrained(tmp_path)
+    assert torch.equal(model(**prompt).logits, generator.backbone(**prompt).logits)
+    assert AutoTokenizer.from_pretrained(tmp_path).eos_token_id == tokenizer.eos_token_id
+
+
+def test_the_shape_of_the_adapter_is_kept(build, tokenizer, tmp_path):
+    save_generator(tmp_path, build(num_queries=5), tokenizer, {})
+    adapter = load_generator(tmp_path)[0].adapter
+    assert (adapter.num_queries, adapter.num_heads, adapter.num_levels) == (5, 2, 3)

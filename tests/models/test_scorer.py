@@ -1,0 +1,78 @@
+"""Step by step with a cache, the scorer says what one pass over whole SIDs says."""
+
+import itertools
+
+import pytest
+import torch
+
+from onesearch.decoding.beam import beam_search
+from onesearch.models.scorer import GeneratorScorer
+from onesearch.sid.trie import Trie
+
+PROMPTS = [5, 6, 2], [7, 8, 9, 10, 11, 2]
+
+
+@torch.no_grad()
+def step_by_step(generator, encoded, choices):
+    """Follow beams: `choices` holds (parents, codes) of each level. Returns the SIDs and their log-probabilities."""
+    scorer = GeneratorScorer(generator, encoded)
+    logs, beams, scores = scorer.start().unsqueeze(1), None, None
+    for level, (parents, codes) in enumerate(choices, start=1):
+        batch = torch.arange(len(codes)).unsqueeze(1)
+        gained = logs[batch, parents].gather(-1, codes.unsqueeze(-1))
+        beams = codes.unsqueeze(-1) if level == 1 else torch.cat([beams[batch, parents], codes.unsqueeze(-1)], -1)
+        scores = gained if level == 1 else torch.cat([scores[batch, parents], gained], -1)
+        if level < len(choices):
+            logs = scorer.advance(parents, codes, level)
+    return beams, scores
+
+
+@torch.no_grad()
+def test_beams_that_cross_and_fork(generator, make_prompt):
+    """Three beams swap places, die and fork at each level, differently in the two searches."""
+    root = torch.zeros(2, 3, dtype=torch.int64)
+    choices = [
+        (root, torch.tensor([[0, 2, 3], [1, 2, 3]])),
+        (torch.tensor([[2, 0, 0], [1, 1, 1]]), torch.tensor([[1, 0, 2], [2, 0, 1]])),
+        (torch.tensor([[1, 2, 0], [0, 2, 2]]), torch.tensor([[1, 1, 0], [0, 1, 0]])),
+        (torch.tensor([[0, 0, 2], [2, 1, 0]]), torch.tensor([[2, 0, 1], [1, 1, 2]])),
+        (torch.tensor([[2, 1, 1], [0, 1, 2]]), torch.tensor([[1, 0, 1], [0, 0, 1]])),
+    ]
+    encoded = generator.encode(make_prompt(*PROMPTS))
+    sids, scores = step_by_step(generator, encoded, choices)
+    assert torch.allclose(scores, generator.sid_log_probs(encoded, sids), atol=1e-4)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", ["bart", "t5"])
+@pytest.mark.parametrize("beams_later", [1, 4])
+def test_the_number_of_beams_may_change(build, make_prompt, name, beams_later):
+    """From two beams to one or four at the second level: keys over the prompt move along."""
+    generator, encoded = build(name), build(name).encode(make_prompt(*PROMPTS))
+    parents = torch.tensor([[1, 0, 1, 0], [0, 1, 1, 0]])[:, :beams_later]
+    choices = [(torch.zeros(2, 2, dtype=torch.int64), torch.tensor([[0, 3], [2, 1]]))]
+    choices += [(parents, torch.randint(0, 3, parents.shape))]
+    choices += [(torch.arange(beams_later).expand(2, -1), torch.ones_like(parents)) for _ in range(3)]
+    sids, scores = step_by_step(generator, encoded, choices)
+    assert torch.allclose(scores, generator.sid_log_probs(encoded, sids), atol=1e-4)
+
+
+@torch.no_grad()
+def test_wide_beams_are_the_sorted_list_of_all_sids(generator, vocabulary, make_prompt):
+    """As many beams as SIDs: nothing is pruned, so the search is exact."""
+    every = torch.tensor(list(itertools.product(*map(range, vocabulary.spec.sizes))))[::3]
+    encoded = generator.encode(make_prompt(*PROMPTS))
+    beams = beam_search(GeneratorScorer(generator, encoded), Trie(every.numpy(), vocabulary.spec.sizes), len(every))
+    want, order = generator.sid_log_probs(encoded, every.expand(2, -1, -1)).sum(-1).sort(dim=-1, descending=True)
+    assert torch.allclose(beams.scores, want, atol=1e-4)
+    assert torch.equal(beams.codes[:, 0], every[order[:, 0]])
+
+
+@torch.no_grad()
+def test_the_encoder_is_not_run_again(build, vocabulary, make_prompt):
+    generator = build()
+    encoded, calls = generator.encode(make_prompt(*PROMPTS)), []
+    generator.backbone.get_encoder().register_forward_hook(lambda *call: calls.append(call))
+    codes = torch.zeros(2, 3, dtype=torch.int64)
+    step_by_step(generator, encoded, [(codes, codes)] * vocabulary.spec.num_layers)
+    assert calls == []

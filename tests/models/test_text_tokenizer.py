@@ -1,0 +1,83 @@
+"""The tokenizer trained on the log: every text, its dropout, its files."""
+
+import pytest
+from tokenizers import Tokenizer
+from tokenizers.models import WordPiece
+from transformers import PreTrainedTokenizerFast
+
+from onesearch.models.text_tokenizer import load_tokenizer, set_bpe_dropout, train_tokenizer
+
+TEXTS = ["red leather boots", "blue kettle 1.5 l", "red kettle", "leather sandals"] * 5
+
+
+@pytest.fixture
+def tokenizer():
+    return train_tokenizer(TEXTS, 320)
+
+
+def decode(tokenizer, ids):
+    return tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False).strip()
+
+
+@pytest.mark.parametrize(
+    "text", ["red leather boots", "没见过的 红色连衣裙", "naïve café №5 👢", "UPPER  case", "<s>x"]
+)
+def test_every_text_survives(tokenizer, text):
+    """Bytes are the alphabet, so that a text of unseen letters comes back whole and never as <unk>."""
+    ids = tokenizer(text)["input_ids"]
+    assert tokenizer.unk_token_id not in ids
+    if "<s>" not in text:
+        assert decode(tokenizer, ids) == text
+
+
+def test_special_tokens_stand_where_bart_has_them(tokenizer):
+    assert (tokenizer.bos_token_id, tokenizer.pad_token_id, tokenizer.eos_token_id, tokenizer.unk_token_id) == (
+        0,
+        1,
+        2,
+        3,
+    )
+
+
+def test_a_text_is_closed_by_the_end_token(tokenizer):
+    ids = tokenizer("red boots")["input_ids"]
+    assert ids[-1] == 2
+    assert ids.count(2) == 1
+    assert tokenizer("red boots", add_special_tokens=False)["input_ids"] == ids[:-1]
+
+
+def test_merges_of_the_log_shorten_its_texts(tokenizer):
+    """'leather' occurs ten times and becomes one token; a word of other letters stays bytes."""
+    assert len(tokenizer("leather", add_special_tokens=False)["input_ids"]) == 1
+    assert len(tokenizer("zyxwvu", add_special_tokens=False)["input_ids"]) >= 6
+    assert len(tokenizer) <= 320
+
+
+def test_dropout_cuts_differently_and_zero_does_not(tokenizer):
+    """Over 30 draws there are several segmentations, all of the same text; without dropout there is one."""
+    once = tokenizer("red leather boots")["input_ids"]
+    set_bpe_dropout(tokenizer, 0.5)
+    drawn = [tokenizer("red leather boots")["input_ids"] for _ in range(30)]
+    assert len({tuple(ids) for ids in drawn}) > 5
+    assert {decode(tokenizer, ids) for ids in drawn} == {"red leather boots"}
+    set_bpe_dropout(tokenizer, 0.0)
+    assert all(tokenizer("red leather boots")["input_ids"] == once for _ in range(10))
+
+
+def test_dropout_is_nothing_to_another_kind_of_tokenizer():
+    """A WordPiece tokenizer has no merges to drop: it stays as it is."""
+    words = WordPiece({"[UNK]": 0, "a": 1, "b": 2}, unk_token="[UNK]")
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(words), unk_token="[UNK]")
+    set_bpe_dropout(tokenizer, 0.9)
+    assert tokenizer("b")["input_ids"] == [2]
+
+
+def test_saved_and_loaded_it_is_the_same(tokenizer, tmp_path):
+    tokenizer.save_pretrained(tmp_path)
+    again = load_tokenizer(tmp_path)
+    assert again("red unseen 靴")["input_ids"] == tokenizer("red unseen 靴")["input_ids"]
+    assert (again.pad_token_id, again.eos_token_id, len(again)) == (1, 2, len(tokenizer))
+
+
+def test_training_repeats():
+    assert train_tokenizer(TEXTS, 320).get_vocab() == train_tokenizer(TEXTS, 320).get_vocab()

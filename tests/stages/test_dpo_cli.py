@@ -1,0 +1,90 @@
+"""`onesearch predict` and `fit` of both DPO phases: lists from searches, then a generator that keeps to them."""
+
+import json
+import math
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from handful import CONFIGS, NUM_FIT, copied, facts, fingerprint, launch, logged, overlays, refusal
+from onesearch.artifacts import verify
+from onesearch.log.prepared import Log
+from onesearch.stages.dpo import Preference
+
+PHASES = ("dpo_hybrid", "dpo_logged")
+
+
+@pytest.fixture(scope="module")
+def lists(logged_run):
+    return {phase: pq.read_table(logged_run / f"{phase}_lists" / "lists.parquet").to_pylist() for phase in PHASES}
+
+
+@pytest.mark.parametrize("phase", PHASES)
+def test_lists_put_the_click_above_other_items(logged_run, lists, phase):
+    """Each search has one click, which every list chooses; it and the rejected ones are distinct items of the shop."""
+    log = Log.open(logged_run / "log")
+    clicked = {context.search_id: log.item_ids[context.clicked[0]] for context in log.contexts("train", "validation")}
+    told = facts(logged_run, f"{phase}_lists")
+    assert told["num_searches"] == NUM_FIT == len(clicked)
+    assert told["num_lists"] == len(lists[phase]) > 0
+    for row in lists[phase]:
+        assert len({row["chosen"], *row["rejected"]}) == 1 + len(row["rejected"]) > 1
+        assert {row["chosen"], *row["rejected"]} <= set(log.item_ids)
+        assert row["chosen"] == clicked[row["search_id"]]
+        assert len(row["weights"]) == len(row["rejected"]) == len(row["reference_rejected"])
+
+
+@pytest.mark.parametrize("phase", PHASES)
+def test_training_starts_at_the_reference(logged_run, lists, phase):
+    """Before the first step π = π_ref, so every reward r̂ is 0, all lists are one batch, and by the formula
+
+    L = mean(softplus(log Σ_l exp(w_l·δ)) − α·log π_ref(i_w)), which for δ = 0 is mean(ln(1 + X) − α·log π_ref(i_w)).
+    """
+    settings = Preference()
+    start = [
+        math.log1p(sum(math.exp(weight * settings.delta) for weight in row["weights"]))
+        - settings.alpha * row["reference_chosen"]
+        for row in lists[phase]
+    ]
+    assert logged(logged_run, phase, "train/reward_margin")[0] == pytest.approx(0, abs=1e-5)
+    assert logged(logged_run, phase, "train/loss")[0] == pytest.approx(np.mean(start), rel=1e-4)
+
+
+@pytest.mark.parametrize("phase", PHASES)
+def test_training_learns_the_lists(logged_run, phase):
+    """In nine of ten pairs the chosen item gains on the rejected one, and the artefact is a generator of this run."""
+    assert logged(logged_run, phase, "train/reward_accuracy")[-1] > 0.9
+    assert logged(logged_run, phase, "train/reward_margin")[-1] > 0
+    loss = logged(logged_run, phase, "train/loss")
+    assert loss[-1] < loss[0]
+    parents = [logged_run / name for name in ("log", "quantizer", f"{phase}_lists")]
+    verify(logged_run / phase, "generator", parents)
+
+
+def test_phase_one_re_sorts_beams_by_a_reward_of_this_codebook(logged_run):
+    """Its lists name reward model and generator; those of phase two need no reward model, and start from phase one."""
+    lineage = {
+        phase: json.loads((logged_run / f"{phase}_lists" / "manifest.json").read_text("utf-8"))["parents"]
+        for phase in PHASES
+    }
+    assert lineage["dpo_hybrid"]["reward"] == fingerprint(logged_run, "reward")
+    assert lineage["dpo_hybrid"]["generator"] == fingerprint(logged_run, "sft_personalize")
+    assert lineage["dpo_logged"]["generator"] == fingerprint(logged_run, "dpo_hybrid")
+    assert "reward" not in lineage["dpo_logged"]
+
+
+def test_fit_without_lists_says_so(hybrid_run, tmp_path, capsys):
+    run = copied(hybrid_run, tmp_path / "run", "quantizer", "sft_personalize", "reward")
+    arguments = ("fit", "-c", str(CONFIGS / "dpo_hybrid.yaml"), "--run", str(run), "--trainer.accelerator", "cpu")
+    assert refusal(capsys, *arguments).startswith(f"{run}/dpo_hybrid_lists holds no finished artefact")
+
+
+def test_lists_of_another_reference_are_refused(logged_run, tmp_path, capsys):
+    """The lists hold log-probabilities of their reference: another start must write its own."""
+    folders = ("quantizer", "sft_cooccur", "sft_personalize", "reward", "dpo_hybrid_lists")
+    run = copied(logged_run, tmp_path / "run", *folders)
+    launch(run, "fit", "sft_personalize", overlays(0)["sft_personalize"])
+    old, new = fingerprint(logged_run, "sft_personalize"), fingerprint(run, "sft_personalize")
+    arguments = ("fit", "-c", str(CONFIGS / "dpo_hybrid.yaml"), "--run", str(run), "--trainer.accelerator", "cpu")
+    assert f"generator {old}, but generator {new} is given" in refusal(capsys, *arguments)

@@ -1,0 +1,110 @@
+"""`onesearch fit` of the three SFT stages with their shipped task lists, each starting from the one before."""
+
+import pytest
+import torch
+
+from handful import BLIND_MRR, CONFIGS, THINGS, copied, facts, fingerprint, launch, logged, overlays, refusal
+from onesearch.log.prepared import Log
+from onesearch.log.text import item_texts
+from onesearch.serve.engine import SearchEngine
+from onesearch.tasks.prompt import collate_prompts
+
+
+def kinds_of(log: Log, items) -> list[str]:
+    return [log.items["category"][int(row)].as_py()[-1] for row in items]
+
+
+@torch.inference_mode()
+def read(engine: SearchEngine, prompts):
+    """The encoder's states of some prompts."""
+    engine.generator.eval()
+    pad = engine.writer.tokenizer.pad_token_id
+    return engine.generator.encode(collate_prompts(prompts, engine.khqe.item_codes, pad))
+
+
+@torch.inference_mode()
+def told(engine: SearchEngine, prompts) -> list[str]:
+    """What the generator writes as text, word by word the likeliest one."""
+    encoded = read(engine, prompts)
+    backbone, tokenizer = engine.generator.backbone, engine.writer.tokenizer
+    written = torch.full((len(prompts), 1), backbone.config.decoder_start_token_id)
+    for _ in range(12):
+        states = backbone.get_decoder()(
+            input_ids=written, encoder_hidden_states=encoded.hidden, encoder_attention_mask=encoded.attention_mask
+        )
+        head = backbone.get_output_embeddings().weight
+        written = torch.cat([written, (states.last_hidden_state[:, -1] @ head.T).argmax(-1, keepdim=True)], 1)
+    texts = []
+    for row in written[:, 1:].tolist():
+        end = row.index(tokenizer.eos_token_id) if tokenizer.eos_token_id in row else len(row)
+        texts.append(tokenizer.decode(row[:end], skip_special_tokens=True).strip())
+    return texts
+
+
+@pytest.fixture(scope="module")
+def aligned(align_run):
+    return SearchEngine.open(align_run, "sft_align", num_beams=8)
+
+
+def test_align_learns_each_items_sid(align_run, aligned):
+    """Item text → SID: for each of the 16 items its own SID is likelier than the other fifteen."""
+    texts = item_texts(Log.open(align_run / "log").items)
+    writer = aligned.writer
+    encoded = read(aligned, [writer.about("<to_sid>", "<title>", writer.text(text)) for text in texts])
+    codes = torch.as_tensor(aligned.khqe.item_codes).expand(16, -1, -1)
+    with torch.inference_mode():
+        log_probs = aligned.generator.sid_log_probs(encoded, codes).sum(-1)
+    assert log_probs.argmax(1).tolist() == list(range(16))
+
+
+def test_align_learns_categories_as_text(align_run, aligned):
+    """Item text and item SID → category, read back letter by letter."""
+    log, writer = Log.open(align_run / "log"), aligned.writer
+    kinds = kinds_of(log, range(16))
+    from_text = [writer.about("<to_category>", "<title>", writer.text(text)) for text in item_texts(log.items)]
+    from_sid = [writer.about("<to_category>", "<sid>", writer.item_tokens[row]) for row in range(16)]
+    assert told(aligned, from_text) == kinds
+    assert told(aligned, from_sid) == kinds
+
+
+def test_cooccur_learns_what_a_query_is_clicked_for(cooccur_run):
+    """SID of "kettle" → the four kettles above the twelve other items, in its own form of prompt."""
+    log, engine = Log.open(cooccur_run / "log"), SearchEngine.open(cooccur_run, "sft_cooccur", num_beams=16)
+    assert engine.form == "cooccur"
+    answers = [ranked.items for ranked in engine.rank([log.context(None, thing) for thing in THINGS], 4)]
+    assert [kinds_of(log, items) for items in answers] == [[thing] * 4 for thing in THINGS]
+
+
+def test_personalize_learns_who_asks(personalize_run):
+    """The colour is in the history alone: better than an MRR of 0.52 is impossible without reading it."""
+    reached = logged(personalize_run, "sft_personalize", "val/mrr@10")[-1]
+    assert reached > 0.95 > BLIND_MRR
+    assert facts(personalize_run, "sft_personalize")["metrics"]["val/mrr@10"] == pytest.approx(reached)
+
+
+def test_validate_answers_as_training_did(personalize_run, capsys):
+    """`onesearch validate` on the last checkpoint finds the MRR that the last epoch found."""
+    (checkpoint,) = (personalize_run / "training" / "sft_personalize").rglob("last.ckpt")
+    reached = logged(personalize_run, "sft_personalize", "val/mrr@10")[-1]
+    before = fingerprint(personalize_run, "sft_personalize")
+    csv = personalize_run / "training" / "sft_personalize" / "csv" / "metrics.csv"
+    kept = csv.read_bytes()
+    launch(
+        personalize_run, "validate", "sft_personalize", overlays()["sft_personalize"], "--ckpt_path", str(checkpoint)
+    )
+    row = next(line for line in capsys.readouterr().out.splitlines() if "val/mrr@10" in line)
+    assert float(row.strip("│ ").split("│")[1]) == pytest.approx(reached, abs=1e-4)
+    assert fingerprint(personalize_run, "sft_personalize") == before
+    csv.write_bytes(kept)
+
+
+def test_a_generator_on_another_codebook_is_refused(align_run, tmp_path, capsys):
+    """The quantizer is fitted again with other sizes: the sentence names both codebooks."""
+    run = copied(align_run, tmp_path / "run", "quantizer", "sft_align")
+    config = overlays()["quantizer"]
+    config["model"]["init_args"]["rq_sizes"] = [4, 4, 2]
+    launch(run, "fit", "quantizer", config)
+    old, new = fingerprint(align_run, "quantizer"), fingerprint(run, "quantizer")
+    arguments = ("fit", "-c", str(CONFIGS / "sft_cooccur.yaml"), "--run", str(run), "--trainer.accelerator", "cpu")
+    for refused in (refusal(capsys, *arguments), refusal(capsys, "search", "kettle", "--run", str(run))):
+        assert refused.startswith(f"{run}/sft_align was made from quantizer {old}, but quantizer {new} is given")

@@ -1,0 +1,96 @@
+"""A corpus of three items and two queries whose prompts can be read back by eye."""
+
+import numpy as np
+import pytest
+
+from onesearch.models.text_tokenizer import train_tokenizer
+from onesearch.sid.spec import SidSpec
+from onesearch.sid.vocabulary import Vocabulary
+from onesearch.tasks.prompt import MARKERS, PromptWriter, Views
+from onesearch.tasks.task import Corpus
+from onesearch.types import SearchContext
+
+CODES = np.array([[0, 1, 2, 0, 1], [1, 1, 0, 2, 0], [3, 0, 1, 1, 1]])
+QUERY_CODES = {"red boots": [2, 2, 0, 0, 0], "rug": [3, 2, 1, 2, 1], "erd boots": [2, 1, 0, 0, 1]}
+SPEC = SidSpec((4, 3, 3), (3, 2))
+
+
+@pytest.fixture(scope="session")
+def task_tokenizer():
+    return train_tokenizer(["red boots", "blue boots", "wool rug", "shoes", "home"] * 3, 300)
+
+
+@pytest.fixture
+def make_writer(task_tokenizer):
+    """A writer with these views; other queries than the three have the SID 0 0 0 0 0."""
+
+    def make(relevant=None, popular=None, **views):
+        vocabulary = Vocabulary(len(task_tokenizer), SPEC, MARKERS)
+        sid_of = lambda query: QUERY_CODES.get(query, [0] * 5)  # noqa: E731
+        return PromptWriter(task_tokenizer, vocabulary, CODES, sid_of, Views(**views), relevant, popular)
+
+    return make
+
+
+@pytest.fixture
+def writer(make_writer):
+    return make_writer()
+
+
+@pytest.fixture
+def read(writer):
+    """Token ids → words: text as text, a SID as '0.1.2.0.1', markers by name. Knows the layout by arithmetic alone."""
+    first, ends = writer.vocabulary.num_text_tokens, [0, 4, 7, 10, 13, 15]
+
+    def read(tokens):
+        words, text, codes = [], [], []
+        for token in [*tokens, None]:
+            if token is not None and 2 < token < first:
+                text.append(token)
+                continue
+            if text:
+                words.append(writer.tokenizer.decode(text).strip())
+                text = []
+            if token == 2:
+                words.append("</s>")
+            elif token is not None and token >= first + 15:
+                words.append(MARKERS[token - first - 15])
+            elif token is not None:
+                codes.append(str(token - first - ends[len(codes)]))
+                if len(codes) == 5:
+                    words.append(".".join(codes))
+                    codes = []
+        assert not codes
+        return " ".join(words)
+
+    return read
+
+
+@pytest.fixture
+def make_search():
+    """A search with nothing known but what a test names."""
+
+    def make(query="red boots", **known):
+        nothing = dict.fromkeys(SearchContext._fields, ())
+        named = {"search_id": "s", "user_id": "u", "day": 5, "profile": "", "impressed": None}
+        return SearchContext(**(nothing | named | {"query": query} | known))
+
+    return make
+
+
+@pytest.fixture
+def corpus(make_search):
+    """'red boots' led to items 0 and 1, 'rug' to item 2."""
+    return Corpus(
+        queries=["red boots", "rug"],
+        item_texts=["red boots, shoes", "blue boots, shoes", "wool rug, home"],
+        categories=["shoes", "shoes", "home"],
+        item_codes=CODES,
+        pairs=[("red boots", 0), ("red boots", 1), ("rug", 2)],
+        searches=[
+            make_search(clicked=(0, 1), purchased=(1,), recent_clicks=(2,), long_clicks=(2,), profile="F Zhejiang"),
+            make_search("rug", clicked=(2,)),
+        ],
+        typos={"red boots": ("erd boots",)},
+        fragments=[("red",), ("blue boots",), ()],
+    )

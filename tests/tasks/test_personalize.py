@@ -1,0 +1,111 @@
+"""Stage 3: the answer is what was bought, else clicked; the prompt holds the search as of its own time."""
+
+import random
+
+import pytest
+
+from onesearch.tasks.personalize import SearchToItem, TitleToItem, anonymous, unknown_search
+
+PLAIN = {"typo_rate": 0, "slide_rate": 0, "anonymous_rate": 0, "unknown_rate": 0}
+
+
+def test_the_bought_item_is_the_answer(corpus, writer):
+    """Items 0 and 1 were clicked and 1 was bought: 1 every time."""
+    task, rng = SearchToItem(**PLAIN), random.Random(0)
+    assert task.num_examples(corpus) == 2
+    assert [task.sample(corpus, writer, 0, rng).answer for _ in range(10)] == [[1, 1, 0, 2, 0]] * 10
+    assert task.sample(corpus, writer, 1, rng).answer == [3, 0, 1, 1, 1]
+
+
+def test_any_clicked_item_is_the_answer_where_none_was_bought(corpus, writer, make_search):
+    clicked = type(corpus)(**{**corpus.__dict__, "searches": [make_search(clicked=(0, 1))]})
+    rng = random.Random(0)
+    answers = {tuple(SearchToItem(**PLAIN).sample(clicked, writer, 0, rng).answer) for _ in range(40)}
+    assert answers == {(0, 1, 2, 0, 1), (1, 1, 0, 2, 0)}
+
+
+def test_the_whole_prompt(corpus, writer, read):
+    """Query and SID_q, one clicked item (item 2), the user ID blended from it twice, history slots, profile."""
+    sample = SearchToItem(**PLAIN).sample(corpus, writer, 0, random.Random(0))
+    assert read(sample.prompt.tokens) == (
+        "<to_item> <query> red boots 2.2.0.0.0 <clicks> 3.0.1.1.1 <user> 3.0.1.1.1 3.0.1.1.1 "
+        "<history> <slot> <slot> <slot> <profile> F Zhejiang </s>"
+    )
+    assert sample.prompt.history == ((2,), (), ())
+
+
+def test_the_answer_changes_nothing_in_the_prompt(corpus, writer, make_search):
+    """Two searches that differ in what was shown, clicked and bought read alike."""
+    known = {"recent_queries": ("rug",), "recent_clicks": (2,), "long_clicks": (2,), "cold_start": (1,)}
+    searches = [
+        make_search(clicked=(0,), **known),
+        make_search(clicked=(1, 2), purchased=(2,), impressed=(2, 0, 1), search_id="other", **known),
+    ]
+    two = type(corpus)(**{**corpus.__dict__, "searches": searches})
+    one, other = (SearchToItem(**PLAIN).sample(two, writer, index, random.Random(0)) for index in range(2))
+    assert one.prompt == other.prompt
+    assert one.answer != other.answer
+
+
+def test_a_typo_has_its_own_sid(corpus, writer, read):
+    sample = SearchToItem(**PLAIN | {"typo_rate": 1}).sample(corpus, writer, 0, random.Random(0))
+    assert read(sample.prompt.tokens).startswith("<to_item> <query> erd boots 2.1.0.0.1 <clicks>")
+
+
+def test_an_anonymous_search_shows_nothing_of_its_user(corpus, writer, read):
+    sample = SearchToItem(**PLAIN | {"anonymous_rate": 1}).sample(corpus, writer, 0, random.Random(0))
+    assert read(sample.prompt.tokens) == "<to_item> <query> red boots 2.2.0.0.0 </s>"
+    assert sample.answer == [1, 1, 0, 2, 0]
+
+
+def test_anonymous_keeps_the_search_and_drops_the_user(make_search):
+    """What the query's popularity says stays."""
+    history = dict.fromkeys(("recent_clicks", "long_clicks", "long_click_days", "long_orders"), (1,))
+    context = make_search(clicked=(1,), cold_start=(2,), recent_queries=("rug",), profile="F", **history)
+    assert anonymous(context) == make_search(clicked=(1,), cold_start=(2,))
+
+
+def test_the_window_slides_back(corpus, writer, read, make_search):
+    """Clicks 0 1 2, one to two behaviours back: the prompt ends at 1 or 0, and both occur."""
+    context = make_search(clicked=(0,), recent_clicks=(0, 1, 2), long_clicks=(0, 1, 2))
+    slid = type(corpus)(**{**corpus.__dict__, "searches": [context]})
+    task, rng = SearchToItem(**PLAIN | {"slide_rate": 1}, largest_slide=5), random.Random(0)
+    samples = [task.sample(slid, writer, 0, rng) for _ in range(40)]
+    shown = {read(sample.prompt.tokens).split(" <user>")[0].split("<clicks> ")[1] for sample in samples}
+    assert shown == {"0.1.2.0.1 1.1.0.2.0", "0.1.2.0.1"}
+    assert {sample.prompt.history[0] for sample in samples} == {(0, 1), (0,)}
+
+
+def test_a_title_fragment_stands_for_its_item(corpus, writer, read):
+    sample = TitleToItem().sample(corpus, writer, 1, random.Random(0))
+    assert read(sample.prompt.tokens) == "<to_item> <query> blue boots 0.0.0.0.0 </s>"
+    assert sample.answer == [1, 1, 0, 2, 0]
+    assert TitleToItem().num_examples(corpus) == 3
+
+
+def test_a_search_of_which_nothing_is_known(writer, read):
+    assert read(writer.search(unknown_search("rug", 5)).tokens) == "<to_item> <query> rug 3.2.1.2.1 </s>"
+
+
+def test_a_query_shown_as_unknown_loses_its_own_clicks(corpus, make_writer, read, make_search):
+    """Its neighbours, asked for the search's own day and without the query itself, stand in for them."""
+    asked = []
+
+    def popular(*question):
+        asked.append(question)
+        return (0,)
+
+    writer = make_writer(popular=popular, num_popular=2)
+    context = make_search(clicked=(1,), cold_start=(2, 1))
+    one = type(corpus)(**{**corpus.__dict__, "searches": [context]})
+    sample = SearchToItem(**PLAIN | {"unknown_rate": 1}).sample(one, writer, 0, random.Random(0))
+    assert "<popular> 0.1.2.0.1 <history>" in read(sample.prompt.tokens)
+    assert asked == [("red boots", 5, 4, "red boots")]
+    known = SearchToItem(**PLAIN).sample(one, writer, 0, random.Random(0))
+    assert "<popular> 3.0.1.1.1 1.1.0.2.0 <history>" in read(known.prompt.tokens)
+
+
+@pytest.mark.parametrize("task", [SearchToItem(), TitleToItem()])
+def test_the_same_chance_writes_the_same_example(corpus, writer, task):
+    one, two = (task.sample(corpus, writer, 0, random.Random(3)) for _ in range(2))
+    assert one == two

@@ -1,0 +1,148 @@
+"""Levels and preference lists on searches written by hand.
+
+Items 0–3 are of category 0, items 4–7 of category 1, items 8 and 9 of none.
+"""
+
+import numpy as np
+import pytest
+
+from onesearch.tasks.preference import (
+    BOUGHT,
+    CLICKED,
+    OTHER,
+    RECOMMENDED,
+    SAME_CATEGORY,
+    SHOWN,
+    Levels,
+    hybrid_list,
+    logged_list,
+)
+
+CATEGORIES = np.array([0, 0, 0, 0, 1, 1, 1, 1, -1, -1])
+
+
+@pytest.fixture
+def levels():
+    """The shopper u bought item 2 on day 6 in recommendation, item 3 on day 30, item 5 (another category) on day 6."""
+    return Levels(CATEGORIES, {"u": [(2, 6), (3, 30), (5, 6)]})
+
+
+@pytest.fixture
+def search(make_search):
+    """On day 5: items 0 1 4 8 were shown, 0 and 1 clicked, 0 bought."""
+    return make_search(impressed=(0, 1, 4, 8), clicked=(0, 1), purchased=(0,))
+
+
+def test_the_six_levels(levels, search):
+    """L1 bought, L2 bought outside within a week and in the wanted category, L3 clicked, L4 shown, L5 same category."""
+    items = [0, 2, 1, 4, 3, 5, 8, 9]
+    want = (BOUGHT, RECOMMENDED, CLICKED, SHOWN, SAME_CATEGORY, OTHER, SHOWN, OTHER)
+    assert levels.of(search, items) == want
+    assert levels.positives(search) == [0, 2, 1]
+
+
+def test_the_paper_numbers_the_levels_in_this_order():
+    assert (BOUGHT, RECOMMENDED, CLICKED, SHOWN, SAME_CATEGORY, OTHER) == (0, 1, 2, 3, 4, 5)
+
+
+@pytest.mark.parametrize(("day", "found"), [(4, set()), (5, {2}), (12, {2}), (13, set())])
+def test_a_later_purchase_counts_for_a_week(make_search, day, found):
+    """Bought on `day`, searched on day 5: from that day to seven days later, never before the search."""
+    levels = Levels(CATEGORIES, {"u": [(2, day)]})
+    assert levels.recommended(make_search(clicked=(0,))) == found
+    assert levels.recommended(make_search(clicked=(0,), user_id="someone else")) == set()
+
+
+def test_an_item_of_no_category_wants_none(levels, make_search):
+    """A clicked item without category makes no other such item its kin."""
+    search = make_search(clicked=(8,))
+    assert levels.wanted(search) == set()
+    assert levels.of(search, [8, 9]) == (CLICKED, OTHER)
+
+
+def test_negatives_are_never_positive_and_differ(levels, search):
+    rng = np.random.default_rng(0)
+    for count in (2, 4, 6, 9):
+        drawn = levels.negatives(search, count, rng)
+        assert len(set(drawn)) == len(drawn) <= count
+        assert not set(drawn) & {0, 1, 2}
+        assert all(0 <= item < 10 for item in drawn)
+
+
+def test_half_of_the_negatives_were_shown(levels, make_search):
+    """Shown 4 5 6 7 8, of four negatives two are of these; without impressions the wanted category comes first."""
+    rng = np.random.default_rng(0)
+    shown = make_search(impressed=(0, 4, 5, 6, 7, 8), clicked=(0,))
+    assert all(set(levels.negatives(shown, 4, rng)[:2]) <= {4, 5, 6, 7, 8} for _ in range(20))
+    unknown = make_search(clicked=(0,), user_id="")
+    assert all(levels.negatives(unknown, 4, rng)[0] in {1, 2, 3} for _ in range(20))
+
+
+def test_hybrid_a_click_is_chosen_and_the_fallen_are_rejected(levels, make_search):
+    """Beam 4 5 0 6; scores put it 0 4 6 5. Item 0, clicked, is chosen; 5 fell two places, 4 fell one, 6 rose one but is
+    in the lower half: rejected in the order 5 4 6."""
+    got = hybrid_list(make_search(clicked=(0,)), [4, 5, 0, 6], np.array([0.8, 0.1, 0.9, 0.5]), levels, 6)
+    assert (got.chosen, got.rejected) == (0, (5, 4, 6))
+    assert got.levels == (CLICKED, OTHER, OTHER, OTHER)
+
+
+def test_hybrid_without_a_click_the_item_that_rose_most_is_chosen(levels, make_search):
+    """Beam 4 5 6 7, scores reversed: 7 rises from last to first, at the level of a click; 4 fell most."""
+    got = hybrid_list(make_search(), [4, 5, 6, 7], np.array([0.1, 0.2, 0.3, 0.4]), levels, 2)
+    assert (got.chosen, got.rejected) == (7, (4, 5))
+    assert got.levels[0] == CLICKED
+
+
+def test_hybrid_a_bought_item_keeps_its_level(levels, make_search):
+    got = hybrid_list(make_search(clicked=(0,), purchased=(0,)), [4, 0], np.array([0.1, 0.9]), levels, 6)
+    assert (got.chosen, got.rejected, got.levels[0]) == (0, (4,), BOUGHT)
+
+
+def test_hybrid_another_click_is_never_rejected(levels, make_search):
+    """Items 0 and 1 are clicked; 1 fell from first to last and still is no negative."""
+    got = hybrid_list(make_search(clicked=(0, 1)), [1, 0, 4, 5], np.array([0.1, 0.9, 0.5, 0.4]), levels, 6)
+    assert got.chosen == 0
+    assert 1 not in got.rejected
+
+
+def test_hybrid_what_does_not_change_teaches_nothing(levels, make_search):
+    """The same order, ties (kept in the beam's order), a single item, or a click that falls below everything."""
+    search = make_search(clicked=(0,))
+    assert hybrid_list(search, [0, 4, 5], np.array([0.9, 0.5, 0.1]), levels, 6) is None
+    assert hybrid_list(search, [0, 4, 5], np.array([0.5, 0.5, 0.5]), levels, 6) is None
+    assert hybrid_list(search, [4], np.array([0.5]), levels, 6) is None
+    assert hybrid_list(search, [0, 4, 5], np.array([0.1, 0.5, 0.9]), levels, 6) is None
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_hybrid_lists_agree_with_the_reward_model(levels, make_search, seed):
+    """Whatever the scores: the rejected stand below the chosen one, and none of them is positive."""
+    rng = np.random.default_rng(seed)
+    items, scores = rng.permutation(10)[:7].tolist(), rng.random(7)
+    got = hybrid_list(make_search(clicked=(0,), user_id=""), items, scores, levels, 4)
+    if got is not None:
+        score = dict(zip(items, scores, strict=True))
+        assert 1 <= len(got.rejected) <= 4
+        assert all(score[item] < score[got.chosen] for item in got.rejected)
+        assert 0 not in got.rejected
+        assert got.chosen == 0 or 0 not in items
+
+
+def test_logged_the_best_level_is_chosen(levels, search):
+    """Bought before clicked; the rejected are of levels L4 to L6, with the levels beside them."""
+    got = logged_list(search, levels, 4, np.random.default_rng(0))
+    assert (got.chosen, got.levels[0]) == (0, BOUGHT)
+    assert len(got.rejected) == len(got.levels) - 1
+    assert all(level >= SHOWN for level in got.levels[1:])
+    assert levels.of(search, got.rejected) == got.levels[1:]
+
+
+def test_logged_a_search_without_answer_gives_no_list(levels, make_search):
+    assert logged_list(make_search(impressed=(0, 1)), levels, 4, np.random.default_rng(0)) is None
+    alone = Levels(np.array([0]), {})
+    assert logged_list(make_search(clicked=(0,)), alone, 4, np.random.default_rng(0)) is None
+
+
+def test_logged_lists_repeat_with_the_seed(levels, search):
+    one, two = (logged_list(search, levels, 4, np.random.default_rng(5)) for _ in range(2))
+    assert one == two

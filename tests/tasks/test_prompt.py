@@ -1,0 +1,145 @@
+"""The prompt of a search, part by part; SIDs as in the corpus of these tests."""
+
+import random
+
+import numpy as np
+import pytest
+import torch
+
+from onesearch.behavior.user_id import blend
+from onesearch.tasks.prompt import Prompt, collate_prompts, draw_shift
+
+KNOWN = {
+    "recent_queries": ("rug", "boots"),
+    "recent_clicks": (0, 1),
+    "long_clicks": (2, 0, 1),
+    "long_orders": (1,),
+    "cold_start": (2, 0),
+    "profile": "F Zhejiang",
+}
+
+
+def test_all_views(make_writer, make_search, read):
+    """In the order of the docstring; the popular items are for new users unless all shall see them."""
+    writer = make_writer(popular_for_all=True, num_popular=1, num_slots=2)
+    short, long = (
+        (".".join(map(str, blend(writer.item_codes[None, rows], np.array([len(rows)]))[0])))
+        for rows in ([0, 1], [2, 0, 1])
+    )
+    assert read(writer.search(make_search(**KNOWN)).tokens) == (
+        "<to_item> <query> red boots 2.2.0.0.0 <popular> 3.0.1.1.1 <queries> rug 3.2.1.2.1 boots 0.0.0.0.0 "
+        f"<clicks> 0.1.2.0.1 1.1.0.2.0 <user> {short} {long} <history> <slot> <slot> <profile> F Zhejiang </s>"
+    )
+
+
+@pytest.mark.parametrize(
+    ("view", "lost"),
+    [
+        ({"query_sid": False}, " 2.2.0.0.0"),
+        ({"num_popular": 0}, " <popular> 3.0.1.1.1 0.1.2.0.1"),
+        ({"num_recent_queries": 0}, " <queries> rug 3.2.1.2.1 boots 0.0.0.0.0"),
+        ({"profile": False}, " <profile> F Zhejiang"),
+        ({"max_history": 0, "user_id": False}, " <history> <slot> <slot> <slot>"),
+        ({"num_slots": 0}, " <history> <slot> <slot> <slot>"),
+    ],
+    ids=str,
+)
+def test_a_view_switched_off_leaves_its_part_out(make_writer, make_search, read, view, lost):
+    """Nothing else changes."""
+    base = {"popular_for_all": True} | ({"user_id": False} if "user_id" in view else {})
+    context = make_search(**KNOWN)
+    whole = read(make_writer(**base).search(context).tokens)
+    assert lost in whole
+    assert read(make_writer(**(base | view)).search(context).tokens) == whole.replace(lost, "")
+
+
+def test_clicks_and_user_can_be_left_out(make_writer, make_search, read):
+    context = make_search(**KNOWN)
+    assert "<user>" not in read(make_writer(user_id=False).search(context).tokens)
+    # Without the short sequence the user ID is its long half alone.
+    shown = read(make_writer(num_recent_clicks=0).search(context).tokens)
+    assert "<clicks>" not in shown
+    assert len(shown.split("<user> ")[1].split(" <")[0].split()) == 1
+
+
+def test_queries_without_their_sids(make_writer, make_search, read):
+    shown = read(make_writer(recent_query_sids=False).search(make_search(**KNOWN)).tokens)
+    assert "<queries> rug boots <clicks>" in shown
+
+
+def test_views_are_cut_to_their_latest(make_writer, make_search, read):
+    """m = 1: the last query and click of all."""
+    shown = read(make_writer(num_recent_queries=1, num_recent_clicks=1).search(make_search(**KNOWN)).tokens)
+    assert "<queries> boots 0.0.0.0.0 <clicks> 1.1.0.2.0 <user>" in shown
+
+
+def test_a_new_user_gets_the_querys_popular_items(writer, make_search, read):
+    """As tokens, best first, and as the long sequence; a user with history gets neither."""
+    new = writer.search(make_search(cold_start=(2, 0)))
+    assert "<popular> 3.0.1.1.1 0.1.2.0.1 <history>" in read(new.tokens)
+    assert set(new.history[0]) == {2, 0}
+    assert new.history[1] == ()
+    assert "<popular>" not in read(writer.search(make_search(**KNOWN)).tokens)
+
+
+def test_few_own_clicks_are_filled_up_from_the_neighbours(make_writer, make_search, read):
+    """Own item 2 first, then the neighbours' 0 and 1 without it, cut at two; not where the view is off."""
+    context, popular = make_search(cold_start=(2,)), lambda *_: (2, 0, 1)
+    shown = read(make_writer(popular=popular, num_popular=2).search(context).tokens)
+    assert "<popular> 3.0.1.1.1 0.1.2.0.1 <history>" in shown
+    off = make_writer(popular=popular, popular_of_neighbors=False)
+    assert "<popular> 3.0.1.1.1 <history>" in read(off.search(context).tokens)
+
+
+def test_a_long_query_is_cut(make_writer, make_search):
+    """Twenty bytes-long words end after three tokens; the SID follows."""
+    tokens = make_writer(max_text=3).search(make_search("xyz " * 20)).tokens
+    assert len(tokens) == 2 + 3 + 5 + 1
+
+
+def test_the_rsu_is_picked_from_the_shown_clicks(make_writer, make_search):
+    """It sees the query as worded and the long clicks that the window leaves."""
+    asked = []
+
+    def relevant(query, items):
+        asked.append((query, tuple(items)))
+        return items[:1]
+
+    writer = make_writer(relevant=relevant, max_history=2)
+    prompt = writer.search(make_search(**KNOWN), "erd boots")
+    assert asked == [("erd boots", (0, 1))]
+    assert prompt.history == ((0, 1), (1,), (0,))
+
+
+def test_a_sid_needs_all_its_codes(writer):
+    with pytest.raises(ValueError, match=r"shorter|longer"):
+        writer.sid([1, 2, 3])
+
+
+def test_shifts_leave_a_click_to_see(make_search):
+    """Never with one click or at rate 0; with three clicks 1 or 2, whatever the largest is."""
+    rng = random.Random(0)
+    three = make_search(recent_clicks=(0, 1, 2))
+    assert {draw_shift(three, 1.0, 9, rng) for _ in range(50)} == {1, 2}
+    assert {draw_shift(three, 1.0, 1, rng) for _ in range(50)} == {1}
+    assert {draw_shift(three, 0.0, 9, rng) for _ in range(50)} == {0}
+    assert {draw_shift(make_search(recent_clicks=(0,)), 1.0, 9, rng) for _ in range(9)} == {0}
+
+
+def test_collate_by_hand(writer):
+    """Two prompts: padded on the right; histories as the three residual codes of each item, -1 where there is none."""
+    prompts = [Prompt([5, 6, 2], ((0, 2), (), (1,))), Prompt([7, 2])]
+    batch = collate_prompts(prompts, writer.item_codes, pad=1)
+    assert batch.input_ids.tolist() == [[5, 6, 2], [7, 2, 1]]
+    assert batch.attention_mask.tolist() == [[1, 1, 1], [1, 1, 0]]
+    none = [-1, -1, -1]
+    assert batch.history.tolist() == [
+        [[[0, 1, 2], [3, 0, 1]], [none, none], [[1, 1, 0], none]],
+        [[none, none]] * 3,
+    ]
+    assert batch.input_ids.dtype == batch.history.dtype == torch.int64
+
+
+def test_collate_without_histories(writer):
+    """No sequence in the whole batch: nothing for the adapter to read."""
+    assert collate_prompts([Prompt([5, 2]), Prompt([6, 2], ((), (), ()))], writer.item_codes, 1).history is None

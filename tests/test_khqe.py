@@ -1,0 +1,138 @@
+"""KHQE over the tiny run: fusion by hand, SIDs that stay what they are, the RSU by brute force."""
+
+import json
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+from torch.nn.functional import normalize
+
+from onesearch.artifacts import ArtifactError, writing
+from onesearch.keywords.lexicon import Keyword, Lexicon
+from onesearch.khqe import KeywordEncoder, Khqe
+from onesearch.log.text import item_texts
+from onesearch.tasks.prompt import Views
+
+
+@pytest.fixture
+def fresh(tiny_run):
+    """A Khqe of its own: what it learns stays with the test."""
+    return Khqe.open(tiny_run)
+
+
+def test_embedding_by_hand(tiny_khqe):
+    """½·e + ½·mean of the keywords found; 'boots' twice counts once, and a text without keywords keeps its e."""
+    plain = tiny_khqe.encoder.encoder
+    lexicon = Lexicon((Keyword("Color", "red", 9), Keyword("Entity", "boots", 5), Keyword("Entity", "rug", 4)))
+    e, red, boots = plain.embed(["red boots for boots", "red", "boots"])
+    got = KeywordEncoder(plain, lexicon).embed(["red boots for boots", "something else"])
+    assert torch.allclose(got[0], normalize(0.5 * e + 0.25 * (red + boots), dim=0), atol=1e-5)
+    assert torch.allclose(got[1], plain.embed(["something else"])[0], atol=1e-5)
+
+
+def test_mined_keywords_are_the_attribute_values(tiny_khqe):
+    """The shop's queries name colours and kinds: both are core keywords."""
+    assert {"red", "boots", "kettle"} <= set(tiny_khqe.encoder.lexicon.values)
+
+
+def test_item_embeddings_are_those_of_the_item_texts(tiny_khqe, tiny_log):
+    """Stored at fitting, encoded again here."""
+    again = tiny_khqe.encoder.embed(item_texts(tiny_log.items))
+    assert torch.allclose(again, tiny_khqe.item_embeddings, atol=1e-5)
+    assert tiny_khqe.item_ids == tiny_log.item_ids
+
+
+def test_a_text_has_one_sid_however_it_is_asked(fresh):
+    """Alone, among others, a second time, and straight from the codebook."""
+    texts = ["yellow rug", "never seen before", "靴", "red boots"]
+    alone = [fresh.sid_of(text) for text in texts[:2]]
+    fresh.learn(texts + texts)
+    assert [fresh.sid_of(text) for text in texts[:2]] == alone
+    want = fresh.codebook.encode(fresh.encoder.embed(texts)).tolist()
+    assert [fresh.sid_of(text) for text in texts] == want
+    assert torch.allclose(fresh.embedding_of("靴"), fresh.encoder.embed(["靴"])[0], atol=1e-5)
+    assert torch.allclose(fresh.embedding_of("not learnt yet").norm(), torch.tensor(1.0), atol=1e-5)
+
+
+def test_stored_queries_are_not_encoded_again(tiny_run, tiny_log, monkeypatch):
+    """Every query of the fit has the SID that a fresh encoding gives, without running the encoder."""
+    khqe = Khqe.open(tiny_run)
+    queries = tiny_log.queries["query"].to_pylist()
+    want = khqe.codebook.encode(khqe.encoder.embed(queries)).tolist()
+    monkeypatch.setattr(khqe.encoder, "embed", lambda texts: pytest.fail(f"encoded {texts}"))
+    assert [khqe.sid_of(query) for query in queries] == want
+
+
+def test_saved_and_opened_it_is_the_same(tiny_run_copy):
+    """Write it once more under the same parents: codes, embeddings, centroids, priorities, queries."""
+    first = Khqe.open(tiny_run_copy)
+    with writing(tiny_run_copy / "quantizer", "quantizer", [tiny_run_copy / p for p in ("encoder", "log")]) as folder:
+        first.save(folder, ["red boots", "brand new"])
+    again = Khqe.open(tiny_run_copy)
+    assert np.array_equal(again.item_codes, first.item_codes)
+    assert np.array_equal(again.priority, first.priority)
+    assert torch.equal(again.item_embeddings, first.item_embeddings)
+    assert all(map(torch.equal, again.centroids, first.centroids))
+    assert pq.read_table(tiny_run_copy / "quantizer" / "queries.parquet")["query"].to_pylist() == [
+        "red boots",
+        "brand new",
+    ]
+    assert again.sid_of("brand new") == first.sid_of("brand new")
+
+
+def test_without_queries_it_can_be_written_too(fresh, tmp_path):
+    fresh.save(tmp_path, [])
+    assert pq.read_table(tmp_path / "queries.parquet").num_rows == 0
+
+
+def test_another_encoder_is_refused(tiny_run_copy):
+    """The encoder was trained again (here: its manifest says so): the SIDs are not its own any more."""
+    path = tiny_run_copy / "encoder" / "manifest.json"
+    manifest = json.loads(path.read_text("utf-8"))
+    old, manifest["fingerprint"] = manifest["fingerprint"], "0123456789abcdef"
+    path.write_text(json.dumps(manifest), "utf-8")
+    with pytest.raises(ArtifactError, match=f"made from encoder {old}, but encoder 0123456789abcdef"):
+        Khqe.open(tiny_run_copy)
+
+
+def test_relevant_is_the_nearest_in_order(tiny_khqe):
+    """Brute force over a history with repeats: the four largest cosines, in the order of the history."""
+    history, query = [3, 17, 8, 30, 12, 25, 1, 6], "green kettle"
+    cosines = (tiny_khqe.item_embeddings @ tiny_khqe.embedding_of(query)).tolist()
+    kept = sorted(sorted(range(8), key=lambda place: -cosines[history[place]])[:4])
+    assert tiny_khqe.relevant(query, history, 4) == [history[place] for place in kept]
+    assert tiny_khqe.relevant(query, history[:3], 4) == history[:3]
+    assert tiny_khqe.relevant(query, [], 4) == []
+
+
+def test_popular_items_are_of_the_past_and_of_the_known_queries(fresh, tiny_log):
+    """Of 'red boots' on its own: by falling clicks before the day; nothing on the log's first day."""
+    clicked = {
+        (context.query, item): 0 for context in tiny_log.contexts("train", "validation") for item in context.clicked
+    }
+    first, last = (tiny_log.contexts("train", "validation")[row].day for row in (0, -1))
+    assert fresh.popular("red boots", first, 5, None) == ()
+    found = fresh.popular("red boots", last + 1, 5, None)
+    assert found
+    assert set(found) <= {item for _, item in clicked}
+
+
+def test_table_and_trie_hold_the_catalogue(tiny_khqe):
+    """Distinct item codes, and every item in the bucket of its own SID."""
+    distinct = sorted({tuple(codes) for codes in tiny_khqe.item_codes.tolist()})
+    assert [tuple(sid) for sid in tiny_khqe.trie.sids.tolist()] == distinct
+    rows = tiny_khqe.table.sid_rows(tiny_khqe.item_codes)
+    assert all(item in tiny_khqe.table.bucket(row) for item, row in enumerate(rows.tolist()))
+
+
+def test_centroids_have_the_sizes_of_the_layers(tiny_khqe):
+    assert [len(table) for table in tiny_khqe.centroids] == list(tiny_khqe.spec.sizes)
+    assert [len(table) for table in tiny_khqe.rq_centroids] == list(tiny_khqe.spec.rq_sizes)
+
+
+def test_the_writer_shows_these_sids(tiny_khqe, tiny_engine):
+    """Its RSU is cut to `num_relevant`."""
+    writer = tiny_khqe.writer(tiny_engine.writer.tokenizer, Views(num_relevant=2))
+    assert writer.item_tokens[7] == writer.sid(tiny_khqe.item_codes[7].tolist())
+    assert writer.relevant("red boots", [1, 2, 3, 4]) == tiny_khqe.relevant("red boots", [1, 2, 3, 4], 2)

@@ -1,0 +1,182 @@
+"""The whole of OneSearch through `onesearch pipeline`, on the handful's shop with hardly any training."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from handful import facts, fingerprint, in_this_process, launch, logged, overlays, recipe, refusal, write
+from onesearch.artifacts import verify
+from onesearch.main import main
+from onesearch.pipeline import STEPS
+
+NAMES = [step.name for step in STEPS]
+
+
+@pytest.fixture
+def folder(whole_run: Path, tmp_path: Path) -> Path:
+    """A copy of the whole run and its recipe, to be changed.
+
+    The recipe is part of what a step depends on, by its content and not by its place; the log's names its files' place.
+    """
+    shutil.copytree(whole_run.parent, tmp_path / "copy")
+    return tmp_path / "copy"
+
+
+def again(folder: Path, *options: str) -> list[tuple[str, list[str]]]:
+    """Run the pipeline; what it ran."""
+    with in_this_process() as launched:
+        main(["pipeline", "--run", str(folder / "run"), "--recipe", str(folder / "recipes" / "handful"), *options])
+    return launched
+
+
+def verbs(launched: list[tuple[str, list[str]]]) -> list[str]:
+    return [f"{name} {arguments[0]}" for name, arguments in launched]
+
+
+def test_every_step_leaves_its_artefact(whole_run):
+    """Each folder bears its step's name, is intact, and was made from the folders that the step says it needs."""
+    kinds = {"log": "log", "encoder": "encoder", "quantizer": "quantizer", "reward": "reward"}
+    for step in STEPS:
+        parents = [whole_run / need for need in step.needs if kinds.get(need) or need != "reward"]
+        manifest = verify(whole_run / step.name, kinds.get(step.name, "generator"))
+        made_from = set(manifest.parents.values())
+        direct = [fingerprint(whole_run, parent.name) for parent in parents if parent.name != "reward"]
+        assert set(direct) <= made_from, step.name
+        stamp = json.loads((whole_run / "training" / step.name / "step.json").read_text("utf-8"))
+        assert stamp["done"] is True
+
+
+def test_a_second_run_skips_every_step_and_says_so(folder, capsys):
+    capsys.readouterr()
+    assert again(folder) == []
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.partition(":")[0] for line in lines] == NAMES
+    assert all("unchanged, skipped" in line for line in lines)
+
+
+def test_a_changed_overlay_repeats_what_depends_on_it(folder):
+    """The reward model's overlay changes: reward and the preferences that need it run, and nothing else."""
+    config = overlays(0.0)["reward"]
+    config["model"]["init_args"]["optimization"] = {"lr": 2e-2}
+    write(folder / "recipes" / "handful" / "reward.yaml", config)
+    kept = {name: fingerprint(folder / "run", name) for name in NAMES}
+    ran = verbs(again(folder))
+    assert ran[0] == "reward fit"
+    assert set(ran) <= {"reward fit", "dpo_hybrid predict", "dpo_hybrid fit", "dpo_logged predict", "dpo_logged fit"}
+    assert "dpo_hybrid predict" in ran
+    unchanged = NAMES[: NAMES.index("reward")]
+    assert {name: fingerprint(folder / "run", name) for name in unchanged} == {name: kept[name] for name in unchanged}
+    assert fingerprint(folder / "run", "reward") != kept["reward"]
+    assert again(folder) == []
+
+
+def test_a_damaged_artefact_is_made_again(folder):
+    """Both the quantizer, which learns without gradients, and a generator are healed to what they were, byte for byte.
+
+    What depends on them is then up to date, since nothing changed.
+    """
+    run = folder / "run"
+    kept = {name: fingerprint(run, name) for name in ("quantizer", "sft_align")}
+    (run / "quantizer" / "spec.json").write_text("{}", "utf-8")
+    (run / "sft_align" / "adapter.safetensors").unlink()
+    assert verbs(again(folder)) == ["quantizer fit", "sft_align fit"]
+    assert {name: fingerprint(run, name) for name in kept} == kept
+
+
+def test_until_ends_early(tmp_path):
+    """Only the steps up to the named one."""
+    recipe(tmp_path / "recipes" / "handful")
+    assert verbs(again(tmp_path, "--until", "encoder")) == ["log prepare", "encoder fit"]
+    assert not (tmp_path / "run" / "quantizer").exists()
+
+
+def test_data_and_first_test_day_reach_the_log(tmp_path):
+    """`--data` and `--test_from` stand for the log's own options; a changed one repeats the step."""
+    recipe(tmp_path / "recipes" / "handful")
+    shutil.move(tmp_path / "recipes" / "handful" / "files", tmp_path / "elsewhere")
+    options = ("--until", "log", "--data", str(tmp_path / "elsewhere"), "--test_from", "2025-03-08")
+    ((name, arguments),) = again(tmp_path, *options)
+    assert (name, arguments[-4:-2]) == ("log", ["--source.folder", str(tmp_path / "elsewhere")])
+    assert facts(tmp_path / "run", "log")["split"]["test from"].startswith("2025-03-08")
+    assert again(tmp_path, *options) == []
+    shutil.copytree(tmp_path / "elsewhere", tmp_path / "nowhere")
+    assert verbs(again(tmp_path, "--until", "log", "--data", str(tmp_path / "nowhere"))) == ["log prepare"]
+
+
+def test_a_killed_step_goes_on_from_its_last_checkpoint(whole_run, tmp_path):
+    """sft_align is killed after two epochs: the next run starts there, and its steps count on."""
+    folder = shutil.copytree(whole_run.parent, tmp_path / "copy")
+    config = overlays()["sft_align"]
+    config["trainer"] |= {"max_epochs": 4, "check_val_every_n_epoch": 1}
+    config["trainer"]["callbacks"] = [{"class_path": "handful.Pause", "init_args": {"epoch": 2}}]
+    write(folder / "recipes" / "handful" / "sft_align.yaml", config)
+    command = ["pipeline", "--run", str(folder / "run"), "--recipe", str(folder / "recipes" / "handful")]
+    command += ["--until", "sft_align"]
+    paused = folder / "run" / "paused"
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent), "HANDFUL_PAUSE": str(paused)}
+    running = subprocess.Popen(
+        [sys.executable, "-m", "onesearch.main", *command], env=environment, start_new_session=True
+    )
+    try:
+        deadline = time.monotonic() + 60
+        while not paused.exists() and running.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert paused.exists()
+    finally:
+        os.killpg(running.pid, signal.SIGKILL)
+        running.wait()
+    stamp = json.loads((folder / "run" / "training" / "sft_align" / "step.json").read_text("utf-8"))
+    assert stamp["done"] is False
+    assert fingerprint(folder / "run", "sft_align") == fingerprint(whole_run, "sft_align")  # the older one still stands
+    assert verbs(again(folder, "--until", "sft_align")) == ["sft_align fit"]
+    epochs, steps = (logged(folder / "run", "sft_align", name) for name in ("epoch", "step"))
+    assert set(epochs) == {2, 3}
+    assert max(steps) == facts(folder / "run", "sft_align")["num_steps"] - 1
+
+
+def test_a_failing_step_stops_the_pipeline_with_a_sentence(tmp_path):
+    """The log's files are gone: the step names the file, the pipeline the step, and nothing after it runs."""
+    shutil.rmtree(recipe(tmp_path / "recipes" / "handful") / "files")
+    command = ["pipeline", "--run", str(tmp_path / "run"), "--recipe", str(tmp_path / "recipes" / "handful")]
+    program = [sys.executable, "-m", "onesearch.main"]
+    done = subprocess.run([*program, *command], capture_output=True, text=True, check=False)
+    sentences = [line for line in done.stderr.splitlines() if line.startswith("onesearch: ")]
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert len(sentences) == 2
+    assert "items.csv" in sentences[0]
+    assert sentences[1].startswith("onesearch: The step 'log' failed (exit code 2)")
+    assert not (tmp_path / "run" / "encoder").exists()
+
+
+def test_unknown_steps_and_incomplete_recipes_are_refused(tmp_path, capsys):
+    folder = recipe(tmp_path / "recipes" / "handful")
+    arguments = ("pipeline", "--run", str(tmp_path / "run"), "--recipe")
+    unknown = refusal(capsys, *arguments, str(folder), "--until", "sft")
+    assert unknown.startswith("There is no step 'sft': use one of log, encoder,")
+    assert refusal(capsys, *arguments, str(tmp_path)).startswith(f"{tmp_path} has no log.yaml")
+    (folder / "encoder.yaml").unlink()
+    (folder.parent / "encoder.yaml").unlink()
+    with in_this_process():
+        sentence = refusal(capsys, *arguments, str(folder), "--until", "encoder").split("onesearch: ")[-1]
+    assert sentence.startswith("The step 'encoder' has no configuration")
+
+
+def test_a_step_needs_only_what_stands_before_it():
+    """The list can be run from top to bottom: each step's inputs are earlier steps."""
+    for place, step in enumerate(STEPS):
+        assert set(step.needs) <= set(NAMES[:place])
+
+
+def test_launch_is_what_a_user_types(whole_run, tmp_path):
+    """A stage run by hand on a copy of the run gives the very bytes that the pipeline's gave."""
+    run = Path(shutil.copytree(whole_run, tmp_path / "run"))
+    launch(run, "fit", "sft_cooccur", overlays(0.0)["sft_cooccur"])
+    assert fingerprint(run, "sft_cooccur") == fingerprint(whole_run, "sft_cooccur")
