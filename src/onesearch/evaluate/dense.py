@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 
-import faiss
 import numpy as np
 from numpy.typing import NDArray
 
@@ -21,6 +20,8 @@ class Dense:
     """
 
     def __init__(self, items: Vectors, encode: Callable[[Sequence[str]], Vectors], name: str = "dense") -> None:
+        import faiss  # an extra: its CPU and GPU builds exclude each other
+
         self.name = name
         self._encode = encode
         self._index = faiss.IndexFlatIP(items.shape[1])

@@ -77,6 +77,8 @@ class FreshGenerator(GeneratorBackbone):
             decoder_ffn_dim=4 * self.hidden,
             max_position_embeddings=self.max_length,
             dropout=self.dropout,
+            # BART's .02 fits its width of 1024: at 160 a fresh model would stand still for hundreds of steps.
+            init_std=self.hidden**-0.5,
             forced_eos_token_id=None,
         )
         return BartForConditionalGeneration(config)

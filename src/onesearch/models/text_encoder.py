@@ -66,6 +66,7 @@ class FreshEncoder(EncoderBackbone):
             num_attention_heads=self.heads,
             intermediate_size=4 * self.hidden,
             max_position_embeddings=self.max_length,
+            initializer_range=self.hidden**-0.5,  # BERT's .02 fits its width of 768
             pad_token_id=tokenizer.pad_token_id,
         )
         return BertModel(config, add_pooling_layer=False)
