@@ -9,6 +9,9 @@
 PYTHON ?= python3
 TEST_FROM ?= 2011-09-24
 BIN := .venv/bin
+
+# Threads that wait must not spin: beside any other busy process that makes a step many times slower.
+export OMP_WAIT_POLICY ?= PASSIVE
 READY := .venv/.ready
 
 .DEFAULT_GOAL := help

@@ -142,9 +142,14 @@ def launch(run: Path, verb: str, stage: str, config: dict[str, Any], *options: s
 
 
 def logged(run: Path, stage: str, name: str) -> list[float]:
-    """A figure as the CSV logger wrote it, in the order of the steps."""
-    with (run / "training" / stage / "csv" / "metrics.csv").open(encoding="utf-8", newline="") as file:
+    """A figure as the CSV logger wrote it in the latest start, in the order of the steps."""
+    with curves(run, stage)[-1].open(encoding="utf-8", newline="") as file:
         return [float(row[name]) for row in csv.DictReader(file) if row.get(name)]
+
+
+def curves(run: Path, stage: str) -> list[Path]:
+    """The files of the CSV logger, one a start (fewer than ten)."""
+    return sorted((run / "training" / stage / "csv").glob("version_*/metrics.csv"))
 
 
 def copied(run: Path, to: Path, *folders: str) -> Path:

@@ -73,6 +73,12 @@ def test_search_prints_a_table(whole_run, capsys, wide):
     assert [float(line[5]) for line in lines] == sorted((float(line[5]) for line in lines), reverse=True)
 
 
+def test_search_prints_what_looks_like_markup(whole_run, capsys, wide):
+    """A query in brackets, as a title may be, is printed as it stands."""
+    main(["search", "[red] kettle", "--run", str(whole_run), "--k", "1", "--num_beams", "4"])
+    assert "[red] kettle" in capsys.readouterr().out
+
+
 def test_search_knows_its_user_and_its_stage(whole_run, capsys, wide):
     """Who asks is in the title; an earlier stage answers in its own form, and unknown users are nobody."""
     for options in (["--user", f"{COLORS[0]}-0"], ["--user", "nobody"], ["--stage", "sft_align"]):

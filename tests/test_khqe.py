@@ -1,6 +1,7 @@
 """KHQE over the tiny run: fusion by hand, SIDs that stay what they are, the RSU by brute force."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -136,3 +137,15 @@ def test_the_writer_shows_these_sids(tiny_khqe, tiny_engine):
     writer = tiny_khqe.writer(tiny_engine.writer.tokenizer, Views(num_relevant=2))
     assert writer.item_tokens[7] == writer.sid(tiny_khqe.item_codes[7].tolist())
     assert writer.relevant("red boots", [1, 2, 3, 4]) == tiny_khqe.relevant("red boots", [1, 2, 3, 4], 2)
+
+
+def test_what_it_remembers_is_forgotten_with_the_next_log(fresh, tiny_log):
+    """The first answer is kept; another log's queries take its place, and a log without clicks has no neighbours."""
+    day = tiny_log.contexts("train")[-1].day + 1
+    found = fresh.popular("red boots", day, 5, None)
+    fresh.remember(SimpleNamespace(clicked_items={"lamp": [3]}, pair_counts=tiny_log.pair_counts))
+    assert set(fresh.popular("red boots", day, 5, None)) <= {3}
+    fresh.remember(SimpleNamespace(clicked_items={}, pair_counts=tiny_log.pair_counts))
+    assert fresh.popular("red boots", day, 5, None) == ()
+    fresh.remember(tiny_log)
+    assert fresh.popular("red boots", day, 5, None) == found != ()

@@ -10,6 +10,7 @@ import pytest
 from handful import CONFIGS, copied, refusal
 from onesearch.artifacts import ArtifactError
 from onesearch.main import main
+from onesearch.serve.engine import STAGES
 
 QUIET = "import sys; from onesearch.main import main\ntry: main({arguments})\nexcept SystemExit: pass\n"
 HEAVY = ("lightning", "transformers", "faiss", "wandb", "matplotlib")
@@ -67,7 +68,44 @@ def test_a_run_without_a_generator_says_what_to_run(whole_run, tmp_path, capsys)
 
 
 def test_an_unknown_stage_is_named(whole_run, capsys):
-    assert "sft_nope" in refusal(capsys, "search", "kettle", "--run", str(whole_run), "--stage", "sft_nope")
+    """With those that there are."""
+    sentence = refusal(capsys, "search", "kettle", "--run", str(whole_run), "--stage", "sft_nope")
+    assert sentence.startswith("No stage 'sft_nope'")
+    assert all(stage in sentence for stage in STAGES)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (("",), "The query '' holds no word"),
+        (("  ",), "The query '  ' holds no word"),
+        (("kettle", "--k", "0"), "k is 0"),
+        (("kettle", "--num_beams", "0"), "num_beams is 0"),
+    ],
+)
+def test_a_search_for_nothing_is_refused(arguments, named, whole_run, capsys):
+    assert refusal(capsys, "search", *arguments, "--run", str(whole_run)).startswith(named)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (("search", "kettle", "--beans", "3"), "--beans"),
+        (("search", "kettle", "--k", "many"), "many"),
+        (("fit", "-c", str(CONFIGS / "encoder.yaml"), "--model.init_args.dims", "3"), "dims"),
+        (("fit", "-c", str(CONFIGS / "encoder.yaml"), "--trainer.max_epocks", "3"), "--trainer.max_epocks"),
+    ],
+)
+def test_a_misspelt_option_is_one_sentence(arguments, named, capsys):
+    """No page of usage, whichever of the two parsers reads the line."""
+    assert named in refusal(capsys, *arguments)
+
+
+def test_help_names_the_verbs_of_the_stages_too(capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(["--help"])
+    assert stopped.value.code == 0
+    assert "{fit,validate,test,predict}" in capsys.readouterr().out
 
 
 def test_an_encoder_of_another_log_is_refused(whole_run, tmp_path, capsys):

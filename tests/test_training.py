@@ -1,11 +1,14 @@
 """What `onesearch fit` adds to Lightning: loggers, the stage's folder, and the checkpoint to go on from."""
 
+import csv
+import shutil
 from pathlib import Path
 
 import lightning
 import pytest
 from lightning.pytorch.loggers import CSVLogger, WandbLogger
 
+from handful import curves
 from onesearch.stages.quantizer import QuantizerStage
 from onesearch.training import loggers, stage_name
 
@@ -20,9 +23,9 @@ def test_csv_always_and_wandb_where_it_can_be_reached(monkeypatch, tmp_path, mod
         monkeypatch.delenv(name, raising=False)
         if value:
             monkeypatch.setenv(name, value)
-    csv, *others = loggers(tmp_path / "demo" / "training" / "encoder", "encoder")
-    assert isinstance(csv, CSVLogger)
-    assert Path(csv.log_dir) == tmp_path / "demo" / "training" / "encoder" / "csv"
+    curve, *others = loggers(tmp_path / "demo" / "training" / "encoder", "encoder")
+    assert isinstance(curve, CSVLogger)
+    assert Path(curve.log_dir) == tmp_path / "demo" / "training" / "encoder" / "csv" / "version_0"
     assert [type(logger) for logger in others] == ([] if offline is None else [WandbLogger])
     for logger in others:
         assert logger._offline is offline
@@ -44,10 +47,37 @@ def test_a_run_leaves_curves_configuration_and_a_last_checkpoint(whole_run):
     """
     for stage in ("encoder", "sft_align", "reward", "dpo_hybrid"):
         folder = whole_run / "training" / stage
-        assert (folder / "csv" / "metrics.csv").stat().st_size > 0
+        assert [path.stat().st_size > 0 for path in curves(whole_run, stage)] == [True]
         assert list(folder.rglob("config.yaml"))
         assert [path.name for path in folder.rglob("last.ckpt")] == ["last.ckpt"], stage
     assert not list((whole_run / "training" / "quantizer").rglob("*.ckpt"))
+
+
+def test_a_second_start_keeps_the_curves_of_the_first(whole_run, tmp_path):
+    """`fit` again: a version more, and it goes on from the checkpoint of the first; `validate` draws no curve."""
+    from handful import copied, launch, overlays
+
+    run = copied(whole_run, tmp_path / "run", "quantizer")
+    shutil.copytree(whole_run / "training" / "reward", run / "training" / "reward")
+    before = [path.read_bytes() for path in curves(run, "reward")]
+    config = overlays(0.0)["reward"]
+    config["trainer"]["max_epochs"] += 1
+    launch(run, "fit", "reward", config, "--ckpt_path", "last")
+    first, second = curves(run, "reward")
+    assert [first.read_bytes()] == before
+    (epoch,) = {row["epoch"] for row in csv.DictReader(second.open(encoding="utf-8")) if row["epoch"]}
+    assert int(epoch) == config["trainer"]["max_epochs"] - 1
+    launch(run, "validate", "reward", config)
+    assert curves(run, "reward") == [first, second]
+
+
+def test_what_is_meant_to_be_so_is_no_warning(whole_run, tmp_path, recwarn):
+    """The quantizer has no optimizer, an encoder in evaluation mode, one batch and no checkpoint."""
+    from handful import copied, launch, overlays
+
+    run = copied(whole_run, tmp_path / "run")
+    launch(run, "fit", "quantizer", overlays(0.0)["quantizer"], "--ckpt_path", "last")
+    assert [str(warning.message) for warning in recwarn] == []
 
 
 def test_a_fast_dev_run_leaves_no_artefact(whole_run, tmp_path):

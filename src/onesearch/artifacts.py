@@ -1,8 +1,8 @@
 """The one place that writes, reads and verifies what a stage hands on.
 
-An artefact is a folder: safetensors, Parquet and JSON files beside a `manifest.json` that holds the SHA-256 of each file,
-the configuration it came from and the fingerprints of its parents. It appears whole or not at all: files are written to a
-temporary sibling that is renamed into place. No pickle anywhere.
+An artefact is a folder: safetensors, Parquet and JSON files beside a `manifest.json` that holds the SHA-256 of each
+file, the configuration it came from and the fingerprints of its parents. It appears whole or not at all: files are
+written to a temporary sibling that is renamed into place. No pickle anywhere.
 
     >>> with writing(run / "quantizer", kind="quantizer", parents=[encoder], config={...}) as folder:
     ...     save_file(tensors, folder / "codebook.safetensors")
@@ -29,7 +29,7 @@ MANIFEST = "manifest.json"
 
 
 class ArtifactError(UserError):
-    """A folder that is missing, broken, of another kind or of another lineage; the message says which and the way out."""
+    """A folder that is missing, broken, of another kind or lineage; the message says which and the way out."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def writing(
     config: Mapping[str, Any] | None = None,
     facts: dict[str, Any] | None = None,
 ) -> Iterator[Path]:
-    """Write an artefact: yields an empty folder to fill, then hashes it and moves it to `folder`, replacing an older one.
+    """Write an artefact: yields an empty folder to fill, hashes it and moves it to `folder` in place of an older one.
 
     `facts` may be filled inside the `with` block: it is read when the block ends. If the block raises, nothing changes.
     """

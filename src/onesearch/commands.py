@@ -1,8 +1,9 @@
-"""The verbs that are no stages, as typed functions: `onesearch prepare`, `simulate`, `pipeline`, `compare`, `search`."""
+"""The verbs that are no stages, as typed functions: prepare, simulate, pipeline, compare, search."""
 
 import datetime
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from jsonargparse import auto_cli
 from jsonargparse.typing import register_type
@@ -108,15 +109,23 @@ def search(
         price = log.items["price"][log.row_of[hit.item_id]].as_py()
         cells = (hit.item_id, hit.title, "" if price is None else f"{price:.2f}", hit.sid, f"{hit.score:.2f}")
         table.add_row(str(position), *cells)
-    Console().print(table)
+    Console(markup=False).print(table)  # a title may hold [brackets]
 
 
-VERBS = (prepare, simulate, pipeline, compare, search)
+VERBS: list[Callable[..., Any] | type] = [prepare, simulate, pipeline, compare, search]
+
+EPILOG = "One stage alone: onesearch {fit,validate,test,predict} --config configs/STAGE.yaml --run RUN"
 
 register_type(datetime.date, serializer=datetime.date.isoformat, deserializer=datetime.date.fromisoformat)
 
 
 def run_command(arguments: Sequence[str]) -> None:
     """Parse the command line and run one verb; only a search's query goes without a flag."""
-    verbs = {verb.__name__: verb for verb in VERBS}
-    auto_cli(verbs, args=list(arguments), as_positional="search" in arguments[:1], prog="onesearch")
+    auto_cli(
+        VERBS,
+        args=list(arguments),
+        as_positional="search" in arguments[:1],
+        prog="onesearch",
+        epilog=EPILOG,
+        exit_on_error=False,  # what is wrong is `main`'s to say
+    )

@@ -1,12 +1,12 @@
 """KHQE in one piece: text → keyword-enhanced embedding → semantic ID, and the catalogue's SIDs as one artefact.
 
-    e = encoder(text),  e° = normalize(½·e + ½·mean_j e_kj) over the core keywords k_j found in the text,  SID = RQ-OPQ(e°)
+    e = encoder(text),  e° = normalize(½·e + ½·mean_j e_kj) over the core keywords k_j in the text,  SID = RQ-OPQ(e°)
 
 The quantizer stage fits and writes it; every later stage, and search, read it.
 """
 
 from collections.abc import Iterable, Sequence
-from functools import cached_property, lru_cache
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -86,6 +86,7 @@ class Khqe:
         self.item_embeddings = item_embeddings
         self.priority = priority
         self._nearest: NearestQueries | None = None
+        self._popular: dict[tuple[str, int, int, str | None], tuple[int, ...]] = {}
         self._texts: dict[str, int] = {}
         self._codes: list[list[int]] = []
         self._embeddings: list[Tensor] = []
@@ -149,13 +150,20 @@ class Khqe:
         """Take the queries of `log`, with what was clicked for them, as known."""
         clicked = log.clicked_items
         self.learn(clicked)
-        embeddings = torch.stack([self.embedding_of(query) for query in clicked])
-        self._nearest = NearestQueries(list(clicked), embeddings, list(clicked.values()), log.pair_counts)
+        self._popular.clear()
+        self._nearest = None
+        if clicked:
+            embeddings = torch.stack([self.embedding_of(query) for query in clicked])
+            self._nearest = NearestQueries(list(clicked), embeddings, list(clicked.values()), log.pair_counts)
 
-    @lru_cache(maxsize=100_000)  # noqa: B019 (lives as long as the run's one KHQE)
     def popular(self, query: str, day: int, k: int, hidden: str | None) -> tuple[int, ...]:
-        """Popular items of the nearest known queries; see `NearestQueries`."""
-        return self._nearest.popular(self.embedding_of(query), day, k, hidden) if self._nearest else ()
+        """Popular items of the nearest known queries, found once; see `NearestQueries`."""
+        if self._nearest is None:
+            return ()
+        asked = (query, day, k, hidden)
+        if asked not in self._popular:
+            self._popular[asked] = self._nearest.popular(self.embedding_of(query), day, k, hidden)
+        return self._popular[asked]
 
     def _remember(self, texts: Sequence[str], embeddings: Tensor, codes: Sequence[list[int]]) -> None:
         self._texts.update({text: len(self._codes) + row for row, text in enumerate(texts)})

@@ -1,5 +1,6 @@
 """The one entry: `onesearch VERB`. fit, validate, test and predict go to LightningCLI, the rest to `commands`."""
 
+import argparse
 import os
 import sys
 from collections.abc import Sequence
@@ -7,6 +8,9 @@ from collections.abc import Sequence
 from onesearch.types import UserError
 
 STAGE_VERBS = ("fit", "validate", "test", "predict")
+
+QUIET = {"TRANSFORMERS_VERBOSITY": "error", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
+"""transformers prints a bar and a report for each small folder it reads; its environment is cheaper than its import."""
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -16,6 +20,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         argv: the command line without the program's name; None: that of the process.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
     try:
         if arguments and arguments[0] in STAGE_VERBS:
             from onesearch.training import launch  # torch, lightning and transformers: seconds, paid only here
@@ -25,10 +31,11 @@ def main(argv: Sequence[str] | None = None) -> None:
             from onesearch.commands import run_command
 
             run_command(arguments)
-    except UserError as error:
+    except (UserError, argparse.ArgumentError) as error:
         if os.environ.get("ONESEARCH_TRACEBACK"):
             raise
-        print(f"onesearch: {error}", file=sys.stderr)
+        sentence = " ".join(line.strip() for line in str(error).splitlines())  # the parser takes several lines
+        print(f"onesearch: {sentence}", file=sys.stderr)
         sys.exit(2)
 
 

@@ -9,12 +9,24 @@ from typing import Any
 
 import lightning
 import torch
-import transformers
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
 
-from onesearch.stages.stage import Stage
+from onesearch.stages.stage import Stage, is_trial
+
+EXPECTED = (
+    "LightningCLI's args parameter",  # `main` hands the command line on
+    "treespec, LeafSpec",  # Lightning calls torch in a way that torch deprecates
+    "does not have many workers",  # batches are cheap to make: workers would only take memory
+    "Checkpoint directory .* exists and is not empty",  # a fit that goes on
+    r"Found \d+ module\(s\) in eval mode at the start of training",  # frozen encoders; DPO trains without dropout
+    "`LightningModule.configure_optimizers` returned `None`",  # the quantizer learns nothing by gradient
+    "last checkpoint available",  # the pipeline always says `--ckpt_path last`, at a first start too
+    "predict returned None",  # preference lists go to disk, not into memory
+    r"The number of training batches \(\d+\) is smaller than the logging interval",  # the quantizer's one pass
+)
+"""Warnings, as regular expressions, about what is meant to be so."""
 
 
 class StageCLI(LightningCLI):
@@ -31,16 +43,19 @@ class StageCLI(LightningCLI):
         parser.link_arguments("model.init_args.init_from", "data.init_args.init_from")
 
     def instantiate_trainer(self, **kwargs: Any) -> lightning.Trainer:
-        """Give the trainer the stage's own folder, CSV logs always, and W&B where it can be reached or on request."""
+        """Give the trainer the stage's own folder, and `fit` its loggers and a checkpoint to go on from."""
         folder = Path(self._get(self.config_init, "run")) / "training" / stage_name(self.model)
         kwargs.setdefault("default_root_dir", folder)
         trainer = super().instantiate_trainer(**kwargs)
-        if trainer.logger is not None and not trainer.fast_dev_run:
-            trainer.loggers = loggers(folder, stage_name(self.model))
+        if trainer.logger is not None and not is_trial(trainer):
+            trainer.loggers = loggers(folder, stage_name(self.model)) if self.subcommand == "fit" else []
         for callback in trainer.checkpoint_callbacks:
-            # `--ckpt_path last` finds no other name. What is not learnt by gradient is in no checkpoint: begin anew.
-            if isinstance(callback, ModelCheckpoint) and self.model.automatic_optimization:
-                callback.save_last = callback.save_last or "link"
+            if isinstance(callback, ModelCheckpoint):
+                # Not the logger's folder, which is another one at each start.
+                callback.dirpath = callback.dirpath or str(folder / "checkpoints")
+                # `--ckpt_path last` finds no other name. What no gradient learnt is in no checkpoint: begin anew.
+                if self.model.automatic_optimization:
+                    callback.save_last = callback.save_last or "link"
         return trainer
 
 
@@ -50,26 +65,22 @@ def stage_name(model: lightning.LightningModule) -> str:
 
 
 def loggers(folder: Path, name: str) -> list[Logger]:
-    """CSV always; W&B beside it: online with a key, else offline, off with WANDB_MODE=disabled."""
-    found: list[Logger] = [CSVLogger(folder, name="", version="csv")]
+    """CSV always, a version a start; W&B beside it: online with a key, else offline, off with WANDB_MODE=disabled."""
+    found: list[Logger] = [CSVLogger(folder, name="csv")]
     mode = os.environ.get("WANDB_MODE") or ("online" if os.environ.get("WANDB_API_KEY") else "offline")
     if mode != "disabled":
-        run = folder.parent.parent
-        found.append(
-            WandbLogger(name=name, group=run.name, project="onesearch", save_dir=folder, offline=mode == "offline")
-        )
+        group = folder.parent.parent.name  # the run's
+        wandb = WandbLogger(name=name, group=group, project="onesearch", save_dir=folder, offline=mode == "offline")
+        wandb._wandb_init.pop("anonymous", None)  # Lightning names an option that W&B warns about wherever it is named
+        found.append(wandb)
     return found
 
 
 def launch(arguments: Sequence[str]) -> None:
     """Run fit, validate, test or predict."""
     os.environ.setdefault("WANDB_SILENT", "true")
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
-    warnings.filterwarnings("ignore", ".*LightningCLI's args parameter.*")
-    warnings.filterwarnings("ignore", ".*treespec, LeafSpec.*")
-    warnings.filterwarnings("ignore", ".*does not have many workers.*")
-    warnings.filterwarnings("ignore", ".*Checkpoint directory.*exists and is not empty.*")
+    for message in EXPECTED:
+        warnings.filterwarnings("ignore", f".*({message})")
     logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.WARNING)
     if torch.cuda.is_available():
         torch.set_float32_matmul_precision("high")  # TF32; on a CPU the same call would ask for emulated bf16
@@ -80,7 +91,7 @@ def launch(arguments: Sequence[str]) -> None:
         subclass_mode_data=True,
         seed_everything_default=0,
         save_config_kwargs={"overwrite": True},
-        parser_kwargs={"parser_mode": "omegaconf+"},
+        parser_kwargs={"parser_mode": "omegaconf+", "exit_on_error": False},
         trainer_defaults={"max_epochs": 1, "logger": True},
         args=list(arguments),
     )

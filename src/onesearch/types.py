@@ -4,8 +4,8 @@ Shape legend, used in every tensor file:
     B batch, L sequence length, D embedding width, H hidden width, K beams, N items, C codes of a SID
     (C = 5: three residual layers and two product layers), M short-history window, V vocabulary, X candidates of a list.
 
-An item is an integer *row* in memory: its position in the prepared log's `items` table. Item IDs (strings) exist only at
-the edges: in Parquet, in reports and in answers to a shopper.
+An item is an integer *row* in memory: its position in the prepared log's `items` table. Item IDs (strings) exist only
+at the edges: in Parquet, in reports and in answers to a shopper.
 """
 
 from typing import NamedTuple

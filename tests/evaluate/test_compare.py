@@ -144,6 +144,18 @@ def test_table_prints_every_figure_with_the_best_in_bold(comparison):
     assert "\x1b[1m0.500\x1b[0m (" not in everything  # HR@10 of "strong" is not the best
 
 
+def test_80_columns_hold_every_name_and_figure(make_search):
+    """The longest of our names, beside an interval, is not cut; a narrower terminal costs figures, never a name."""
+    found = compare([Fixed("onesearch-personalize", {"a": [0]})], [make_search("a", (0,))], {"a"}, num_resamples=2)
+    for width in (80, 60):
+        console = Console(width=width, file=io.StringIO(), record=True)
+        console.print(tables(found.rows)[0])
+        text = console.export_text()
+        assert "onesearch-personalize" in text
+        assert width < 80 or "1.000 (1.000–1.000)" in text
+        assert "…" not in text or width < 80
+
+
 def test_figure_is_a_picture_of_every_slice(comparison, tmp_path):
     """The SVG holds the systems' names and titles as text when fonts are not turned into paths."""
     import matplotlib as mpl

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from handful import BLIND_MRR, CONFIGS, THINGS, copied, facts, fingerprint, launch, logged, overlays, refusal
+from handful import BLIND_MRR, CONFIGS, THINGS, copied, curves, facts, fingerprint, launch, logged, overlays, refusal
 from onesearch.log.prepared import Log
 from onesearch.log.text import item_texts
 from onesearch.serve.engine import SearchEngine
@@ -87,15 +87,14 @@ def test_validate_answers_as_training_did(personalize_run, capsys):
     (checkpoint,) = (personalize_run / "training" / "sft_personalize").rglob("last.ckpt")
     reached = logged(personalize_run, "sft_personalize", "val/mrr@10")[-1]
     before = fingerprint(personalize_run, "sft_personalize")
-    csv = personalize_run / "training" / "sft_personalize" / "csv" / "metrics.csv"
-    kept = csv.read_bytes()
+    kept = [path.read_bytes() for path in curves(personalize_run, "sft_personalize")]
     launch(
         personalize_run, "validate", "sft_personalize", overlays()["sft_personalize"], "--ckpt_path", str(checkpoint)
     )
     row = next(line for line in capsys.readouterr().out.splitlines() if "val/mrr@10" in line)
     assert float(row.strip("│ ").split("│")[1]) == pytest.approx(reached, abs=1e-4)
     assert fingerprint(personalize_run, "sft_personalize") == before
-    csv.write_bytes(kept)
+    assert [path.read_bytes() for path in curves(personalize_run, "sft_personalize")] == kept
 
 
 def test_a_generator_on_another_codebook_is_refused(align_run, tmp_path, capsys):

@@ -23,6 +23,9 @@ from onesearch.types import AlignmentBatch, SearchContext
 
 T = TypeVar("T")
 
+Pair = tuple[int, str, int]
+"""Number, query, row of the clicked item."""
+
 
 @dataclass(frozen=True)
 class Relations:
@@ -80,7 +83,7 @@ class AlignmentData(lightning.LightningDataModule):
         fragment_rate: share of queries that are replaced by a fragment of the clicked item's title.
         bpe_dropout: probability to drop a BPE merge in training.
         min_similarity: least ItemCF similarity of a mined q2q or i2i pair.
-        top_k: most mined partners of one text.
+        top_k: most mined pairs that begin with one text.
         seed: of every random choice.
     """
 
@@ -128,8 +131,8 @@ class AlignmentData(lightning.LightningDataModule):
         self.fit_relations = mine_relations(log, log.contexts(*self.fit_splits), self.min_similarity, self.top_k)
         self.validation_relations = mine_relations(log, log.contexts("validation"), self.min_similarity, self.top_k)
 
-    def train_dataloader(self) -> DataLoader[AlignmentBatch]:
-        """Shuffled, noisy batches."""
+    def train_dataloader(self) -> DataLoader[Pair]:
+        """Shuffled, noisy `AlignmentBatch`es."""
         tokenizer = open_tokenizer(self.run, self.tokenizer_name, self.bpe_dropout)
         collate = _Collate(self, self.fit_relations, tokenizer, noisy=True)
         pairs = _Pairs(self.fit_relations.q2i)
@@ -137,14 +140,14 @@ class AlignmentData(lightning.LightningDataModule):
             pairs, self.batch_size, shuffle=True, collate_fn=collate, drop_last=len(pairs) > self.batch_size
         )
 
-    def val_dataloader(self) -> DataLoader[AlignmentBatch]:
-        """Clean batches of the validation split."""
+    def val_dataloader(self) -> DataLoader[Pair]:
+        """Clean `AlignmentBatch`es of the validation split."""
         tokenizer = open_tokenizer(self.run, self.tokenizer_name)
         collate = _Collate(self, self.validation_relations, tokenizer, noisy=False)
         return DataLoader(_Pairs(self.validation_relations.q2i), self.batch_size, collate_fn=collate)
 
 
-class _Pairs(Dataset[tuple[int, str, int]]):
+class _Pairs(Dataset[Pair]):
     """Query–item pairs, numbered."""
 
     def __init__(self, pairs: list[tuple[str, int]]) -> None:
@@ -153,7 +156,7 @@ class _Pairs(Dataset[tuple[int, str, int]]):
     def __len__(self) -> int:
         return len(self.pairs)
 
-    def __getitem__(self, index: int) -> tuple[int, str, int]:
+    def __getitem__(self, index: int) -> Pair:
         return index, *self.pairs[index]
 
 
@@ -166,7 +169,7 @@ class _Collate:
         self.data, self.relations, self.tokenizer, self.noisy = data, relations, tokenizer, noisy
         self.num_steps = 0
 
-    def __call__(self, samples: list[tuple[int, str, int]]) -> AlignmentBatch:
+    def __call__(self, samples: list[Pair]) -> AlignmentBatch:
         self.num_steps += 1
         rng = random.Random(f"{self.data.seed}/{self.num_steps}/{samples[0][0]}")
         share = max(1, round(self.data.relation_share * len(samples)))
@@ -221,7 +224,7 @@ class _Texts:
     def item(self, item: int) -> int:
         return -2 - self.items.setdefault(item, len(self.items))
 
-    def rows(self, relation: list[tuple[int, ...]], width: int) -> Tensor:
+    def rows(self, relation: Sequence[tuple[int, ...]], width: int) -> Tensor:
         """Rows of queries, then items."""
         rows = torch.tensor(relation, dtype=torch.int64).reshape(-1, width)
         return torch.where(rows < NONE, len(self.queries) - 2 - rows, rows)

@@ -91,8 +91,8 @@ class SftData(lightning.LightningDataModule):
         tokenizer = open_tokenizer(self.run, self.tokenizer_name, bpe_dropout)
         return self.khqe.writer(tokenizer, self.views)
 
-    def train_dataloader(self) -> DataLoader[GeneratorBatch]:
-        """The mixture of tasks, shuffled."""
+    def train_dataloader(self) -> DataLoader[tuple[Task, Sample]]:
+        """The mixture of tasks, shuffled, as `GeneratorBatch`es of one kind of answer."""
         examples = _Examples(self.tasks, self.corpus, self.writer(self.bpe_dropout), self.seed)
         batches = MixtureBatches(self.tasks, self.corpus, self.batch_size, self.seed)
         return DataLoader(
@@ -134,7 +134,7 @@ Example = tuple[int, int, int]
 """Epoch, task, number of the example inside the task."""
 
 
-class _Examples(Dataset[Sample]):
+class _Examples(Dataset[tuple[Task, Sample]]):
     """Examples written when they are asked for; the same (seed, epoch, task, index) is always the same example."""
 
     def __init__(self, tasks: Sequence[Task], corpus: Corpus, writer: PromptWriter, seed: int) -> None:

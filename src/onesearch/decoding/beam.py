@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from onesearch.sid.trie import Trie
+from onesearch.types import UserError
 
 FLOOR = -1e6
 """The log-probability that replaces -inf and NaN on valid codes: last among the valid, before all that is invalid."""
@@ -58,9 +59,12 @@ def beam_search(scorer: Scorer, trie: Trie, num_beams: int) -> Beams:
         scorer: hands over log-probabilities layer by layer.
         trie: the valid SIDs, on the scorer's device.
         num_beams: how many prefixes are kept at each layer.
+
+    Raises:
+        UserError: less than one beam.
     """
     if num_beams < 1:
-        raise ValueError(f"num_beams is {num_beams}: at least 1 beam is needed.")
+        raise UserError(f"num_beams is {num_beams}: at least 1 beam is needed.")
     log_probs = scorer.start().unsqueeze(1)  # one root beam: [B, 1, K_1]
     nodes = torch.zeros(log_probs.shape[:2], dtype=torch.int64, device=log_probs.device)
     scores = torch.zeros_like(log_probs[..., 0], dtype=_score_type(log_probs))

@@ -16,7 +16,7 @@ from onesearch.log.text import item_texts
 
 
 def compare_run(run: Path, num_beams: int, batch_size: int) -> Comparison:
-    """Rank the test searches with every system; print the tables, write `compare.json` and `compare.png` into the run."""
+    """Rank the test searches with every system; print tables, write `compare.json` and `compare.png` into the run."""
     log = Log.open(run / "log")
     khqe = Khqe.open(run)
     encoder = khqe.encoder.encoder  # without keywords: what the aligned encoder alone retrieves

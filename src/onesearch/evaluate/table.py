@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from rich import box
 from rich.table import Table
 
 from onesearch.evaluate.compare import METRICS, SLICES, Row
@@ -17,10 +18,12 @@ def tables(rows: Sequence[Row]) -> list[Table]:
 
 
 def _table(name: str, rows: Sequence[Row]) -> Table:
-    table = Table(title=f"{name}: {rows[0].num_searches:,} searches", title_justify="left")
-    table.add_column("system")
+    # Without inner lines and never cut: every figure and the whole of every name fit into 80 columns.
+    title = f"{name}: {rows[0].num_searches:,} searches"
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("system", no_wrap=True, min_width=max(len(row.system) for row in rows))
     for metric in METRICS:
-        table.add_column(metric, justify="right")
+        table.add_column(metric, justify="right", no_wrap=True)
     best = {metric: max(row.value for row in rows if row.metric == metric) for metric in METRICS}
     for system in dict.fromkeys(row.system for row in rows):
         figures = {row.metric: row for row in rows if row.system == system}

@@ -18,7 +18,8 @@ def co_clicked(clicks: Table, of: str, by: str, min_similarity: float, top_k: in
         of: the column to be paired, `query` or `item_id`.
         by: the column that links them, the other one.
         min_similarity: least ItemCF similarity, 0 to 1.
-        top_k: most partners of one text.
+        top_k: most partners of one text among those that come after it in alphabetical order; it may be a partner of
+            any number of texts before it.
 
     Returns:
         left, right (left < right), similarity.

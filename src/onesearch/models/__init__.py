@@ -1,1 +1,1 @@
-"""nn.Modules: text encoder, history adapter, generator, reward towers. They import torch, transformers and numpy alone."""
+"""nn.Modules: text encoder, history adapter, generator, reward towers. They need torch, transformers, numpy alone."""

@@ -39,7 +39,7 @@ class PretrainedGenerator(GeneratorBackbone):
 
     def build(self, vocab_size: int) -> PreTrainedModel:
         """Load the weights and append rows for the added tokens."""
-        model = AutoModelForSeq2SeqLM.from_pretrained(self.name)
+        model: PreTrainedModel = AutoModelForSeq2SeqLM.from_pretrained(self.name)
         model.resize_token_embeddings(vocab_size, mean_resizing=False)
         return model
 
@@ -53,6 +53,7 @@ class FreshGenerator(GeneratorBackbone):
         encoder_layers: layers of the encoder.
         decoder_layers: layers of the decoder.
         heads: attention heads a layer.
+        feed_forward: width of the feed-forward layers, as a multiple of `hidden`.
         dropout: in both halves.
         max_length: longest prompt, in tokens.
     """
@@ -61,6 +62,7 @@ class FreshGenerator(GeneratorBackbone):
     encoder_layers: int = 4
     decoder_layers: int = 2
     heads: int = 4
+    feed_forward: int = 4
     dropout: float = 0.1
     max_length: int = 512
 
@@ -73,8 +75,8 @@ class FreshGenerator(GeneratorBackbone):
             decoder_layers=self.decoder_layers,
             encoder_attention_heads=self.heads,
             decoder_attention_heads=self.heads,
-            encoder_ffn_dim=4 * self.hidden,
-            decoder_ffn_dim=4 * self.hidden,
+            encoder_ffn_dim=self.feed_forward * self.hidden,
+            decoder_ffn_dim=self.feed_forward * self.hidden,
             max_position_embeddings=self.max_length,
             dropout=self.dropout,
             # BART's .02 fits its width of 1024: at 160 a fresh model would stand still for hundreds of steps.
@@ -145,9 +147,10 @@ class Generator(nn.Module):
 
     def text_loss(self, encoded: Encoded, labels: Tensor) -> Tensor:
         """Mean cross-entropy of text targets [B, T] over the whole vocabulary; -100 is padding."""
-        return self.backbone(
+        loss: Tensor = self.backbone(
             encoder_outputs=(encoded.hidden,), attention_mask=encoded.attention_mask, labels=labels
         ).loss
+        return loss
 
     @torch.no_grad()
     def init_sid_embeddings(self, centroids: Sequence[Tensor], seed: int = 0) -> None:
@@ -157,7 +160,7 @@ class Generator(nn.Module):
             centroids: one [K_l, D_l] a layer, in layer order.
             seed: of the projection.
         """
-        weight = self.backbone.get_input_embeddings().weight
+        weight = self.backbone.get_input_embeddings().get_parameter("weight")
         spread = weight[: self.vocabulary.num_text_tokens].std()
         generator = torch.Generator().manual_seed(seed)
         for level, table in enumerate(centroids):

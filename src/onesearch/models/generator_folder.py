@@ -1,4 +1,4 @@
-"""A generator as a folder: the backbone as transformers writes it, tokenizer, history adapter and settings beside it."""
+"""A generator as a folder: the backbone as transformers writes it, tokenizer, adapter and settings beside it."""
 
 import json
 from pathlib import Path

@@ -49,4 +49,5 @@ class HistoryAdapter(nn.Module):
         """Embeddings [B, N_M, H] of the three sequences [B, 3, L, levels]."""
         sums = self.norm(self.level_sums(codes)).flatten(1, 2)
         memory = self.project(sums) + self.source
-        return self.q_former(self.queries.expand(len(codes), -1, -1), memory)
+        embeddings: Tensor = self.q_former(self.queries.expand(len(codes), -1, -1), memory)
+        return embeddings

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from onesearch.behavior.cold import with_default
+from onesearch.behavior.popular import QueryCounts
 from onesearch.behavior.user_id import user_id
 from onesearch.behavior.window import Window, window
 from onesearch.types import SearchContext
@@ -46,13 +47,6 @@ class Counts(Protocol):
 
     def lookup(self, items: NDArray[np.int64], days: NDArray[np.int64]) -> NDArray[np.int64]:
         """Counts [n, 3] of item rows [n] before days [n]."""
-
-
-class QueryCounts(Protocol):
-    """The same of (query, item); `log.counts.PairCounts` is one."""
-
-    def lookup(self, queries: Sequence[str], items: NDArray[np.int64], days: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Counts [n, 3] of queries [n] and item rows [n] before days [n]."""
 
 
 class RewardRows(NamedTuple):

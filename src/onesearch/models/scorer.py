@@ -4,6 +4,8 @@ The encoder runs once a prompt; the decoder's keys and values are cached, and th
 of a search, are moved only when the number of beams changes.
 """
 
+from typing import cast
+
 import torch
 from torch import Tensor
 from transformers import DynamicCache, EncoderDecoderCache
@@ -29,7 +31,8 @@ class GeneratorScorer:
     def advance(self, parents: Tensor, codes: Tensor, level: int) -> Tensor:
         """Log-probabilities [B, K, K_(level+1)] once beams [B, K] hold `level` codes, `codes` the latest."""
         batch, num_beams = codes.shape
-        rows = (torch.arange(batch, device=codes.device).unsqueeze(1) * self.num_beams + parents).flatten()
+        first = torch.arange(batch, device=codes.device).unsqueeze(1) * self.num_beams
+        rows = cast("torch.LongTensor", (first + parents).flatten())  # what the cache's annotations ask for
         if num_beams == self.num_beams:
             self.cache.self_attention_cache.reorder_cache(rows)
         else:
@@ -37,7 +40,7 @@ class GeneratorScorer:
             self.encoded = Encoded(self.encoded.hidden[rows], self.encoded.attention_mask[rows])
             self.num_beams = num_beams
         tokens = codes + self.generator.vocabulary.level_slice(level - 1).start
-        return self._step(tokens.reshape(-1, 1), level).unflatten(0, (batch, num_beams))
+        return self._step(tokens.reshape(-1, 1), level).reshape(batch, num_beams, -1)
 
     def _step(self, tokens: Tensor, level: int) -> Tensor:
         output = self.generator.backbone.get_decoder()(

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn.functional import normalize
-from transformers import AutoModel, BertConfig, BertModel, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoModel, BertConfig, BertModel, PreTrainedModel, PreTrainedTokenizerBase
 
 from onesearch.models.text_tokenizer import load_tokenizer
 from onesearch.types import TextBatch
@@ -38,7 +38,7 @@ class PretrainedEncoder(EncoderBackbone):
 
     def build(self, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
         """Load the pretrained weights."""
-        return AutoModel.from_pretrained(self.name)
+        return _read_transformer(self.name)
 
 
 @dataclass(frozen=True)
@@ -128,9 +128,16 @@ class TextEncoder(nn.Module):
     def load(cls, folder: Path, max_length: int = 64) -> "TextEncoder":
         """Read what `save` wrote, ready for inference."""
         weight = load_file(folder / "projection.safetensors")["weight"]
-        encoder = cls(AutoModel.from_pretrained(folder), load_tokenizer(folder), weight.shape[0], max_length)
+        encoder = cls(_read_transformer(folder), load_tokenizer(folder), weight.shape[0], max_length)
         encoder.projection.weight.data.copy_(weight)
         return encoder.eval()
+
+
+def _read_transformer(name: str | Path) -> PreTrainedModel:
+    """A Hugging Face encoder; BERT without its pooler, which mean pooling has no use for."""
+    is_bert = AutoConfig.from_pretrained(name).model_type == "bert"
+    model: PreTrainedModel = AutoModel.from_pretrained(name, **({"add_pooling_layer": False} if is_bert else {}))
+    return model
 
 
 def tokenize(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_length: int) -> TextBatch:

@@ -16,11 +16,12 @@ from onesearch.artifacts import ArtifactError, verify
 from onesearch.decoding.beam import Beams, beam_search
 from onesearch.khqe import Khqe
 from onesearch.log.prepared import Log
+from onesearch.log.text import normalize_query
 from onesearch.models.generator import Generator
 from onesearch.models.generator_folder import load_generator
 from onesearch.models.scorer import GeneratorScorer
 from onesearch.tasks.prompt import Prompt, Views, collate_prompts
-from onesearch.types import PromptBatch, SearchContext
+from onesearch.types import PromptBatch, SearchContext, UserError
 
 STAGES = ("sft_align", "sft_cooccur", "sft_personalize", "dpo_hybrid", "dpo_logged")
 """The stages that leave a generator, in their order."""
@@ -82,7 +83,12 @@ class SearchEngine:
             stage: one of `STAGES`.
             khqe: the run's SIDs where they are loaded already.
             num_beams: K.
+
+        Raises:
+            UserError: there is no such stage, or it is not trained yet.
         """
+        if stage is not None and stage not in STAGES:
+            raise UserError(f"No stage '{stage}' answers searches: use one of {', '.join(STAGES)}.")
         finished = [name for name in STAGES if (run / name / "manifest.json").is_file()]
         if not finished:
             raise ArtifactError(f"{run} holds no trained generator yet: run the pipeline, or `onesearch fit`, first.")
@@ -108,7 +114,8 @@ class SearchEngine:
         pad = self.writer.tokenizer.pad_token_id
         batch = collate_prompts([self.prompt(context) for context in contexts], self.khqe.item_codes, pad)
         device = self.generator.backbone.device
-        return PromptBatch(*(None if part is None else part.to(device) for part in batch))
+        history = None if batch.history is None else batch.history.to(device)
+        return PromptBatch(batch.input_ids.to(device), batch.attention_mask.to(device), history)
 
     @torch.inference_mode()
     def beams(self, contexts: Sequence[SearchContext]) -> Beams:
@@ -135,7 +142,15 @@ class SearchEngine:
         return Ranked(items, np.array([score_of[tuple(self.khqe.item_codes[item].tolist())] for item in items]))
 
     def search(self, log: Log, query: str, user_id: str | None = None, k: int = 10) -> list[Hit]:
-        """Answer a shopper's query now, with the behaviour that the log holds of the user."""
+        """Answer a shopper's query now, with the behaviour that the log holds of the user.
+
+        Raises:
+            UserError: the query holds no word, or no item is asked for.
+        """
+        if not normalize_query(query):
+            raise UserError(f"The query '{query}' holds no word: say what to look for, such as 'red dress'.")
+        if k < 1:
+            raise UserError(f"k is {k}: ask for at least one item.")
         ranked = self.rank([log.context(user_id, query)], k)[0]
         titles = log.items["title"].take(ranked.items).to_pylist()
         return [

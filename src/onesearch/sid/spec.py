@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from string import ascii_lowercase
 
-_TOKEN = re.compile(r"<([a-z])_(\d+)>")
-
 from onesearch.types import UserError
+
+_TOKEN = re.compile(r"<([a-z])_(\d+)>")
 
 
 @dataclass(frozen=True)

@@ -5,11 +5,11 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
+from onesearch.types import UserError
+
 DAY = 86_400  # seconds
 
 _SHARES = ("cold_users", "cold_items", "indifferent", "refinding", "synonyms", "typos", "reordered")
-
-from onesearch.types import UserError
 
 
 @dataclass(frozen=True)

@@ -120,7 +120,7 @@ class DpoStage(GeneratorStage):
                 f"{self.name}: none of {self.num_searches} searches gave a preference list: give more searches, or "
                 "check that the reward model re-sorts anything at all."
             )
-        facts = {"num_searches": self.num_searches, "num_lists": len(self.rows)}
+        facts: dict[str, float] = {"num_searches": self.num_searches, "num_lists": len(self.rows)}
         facts["share_of_searches"] = round(len(self.rows) / self.num_searches, 4)
         parents = [self.run / parent for parent in ("log", "quantizer", self.init_from, *self.list_parents)]
         with writing(self.run / f"{self.name}_lists", "preferences", parents, facts=facts) as folder:

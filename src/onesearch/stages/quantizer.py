@@ -1,6 +1,6 @@
 """Stage `quantizer`: keyword-enhanced embeddings of items and queries → one RQ-OPQ codebook → the catalogue's SIDs.
 
-A stage like every other, without gradients: one pass over the texts gathers the embeddings, and its end fits the codebook.
+A stage like every other, without gradients: one pass over the texts gathers the embeddings, its end fits the codebook.
 """
 
 from pathlib import Path

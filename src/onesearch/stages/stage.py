@@ -28,6 +28,11 @@ class Optimization:
     weight_decay: float = 0.01
 
 
+def is_trial(trainer: lightning.Trainer) -> bool:
+    """Whether Lightning only rehearses a few batches (`fast_dev_run`): nothing is worth handing on."""
+    return bool(trainer.fast_dev_run)  # type: ignore[attr-defined]  # set outside of the class
+
+
 class Stage(lightning.LightningModule):
     """A stage of the pipeline: reads its parents' folders in `run`, trains, and exports `run/name` when the fit ends.
 
@@ -53,7 +58,7 @@ class Stage(lightning.LightningModule):
 
     def on_fit_end(self) -> None:
         """Hand the result on: only the first process writes, and only when training was not interrupted."""
-        if self.trainer.is_global_zero and not self.trainer.fast_dev_run and not self.trainer.interrupted:
+        if self.trainer.is_global_zero and not is_trial(self.trainer) and not self.trainer.interrupted:
             facts: dict[str, Any] = {}
             folders = [self.run / parent for parent in self.parents]
             with writing(self.run / self.name, self.kind, folders, self.export_config, facts) as folder:

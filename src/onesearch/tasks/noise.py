@@ -7,15 +7,9 @@ import random
 from collections.abc import Sequence
 
 NEIGHBOURS = {
-    **{
-        a: n
-        for a, n in zip("qwertyuiop", ["wa", "qes", "wrd", "etf", "ryg", "tuh", "yij", "uok", "ipl", "o"], strict=True)
-    },
-    **{
-        a: n
-        for a, n in zip("asdfghjkl", ["qsz", "adwx", "sfec", "dgrv", "fhtb", "gjyn", "hkum", "jli", "ko"], strict=True)
-    },
-    **{a: n for a, n in zip("zxcvbnm", ["xa", "zcs", "xvd", "cbf", "vng", "bmh", "nj"], strict=True)},
+    **dict(zip("qwertyuiop", ["wa", "qes", "wrd", "etf", "ryg", "tuh", "yij", "uok", "ipl", "o"], strict=True)),
+    **dict(zip("asdfghjkl", ["qsz", "adwx", "sfec", "dgrv", "fhtb", "gjyn", "hkum", "jli", "ko"], strict=True)),
+    **dict(zip("zxcvbnm", ["xa", "zcs", "xvd", "cbf", "vng", "bmh", "nj"], strict=True)),
 }
 """Keys beside each key of a QWERTY keyboard."""
 

@@ -84,8 +84,9 @@ class Levels:
         return list(items)
 
     def negatives(self, context: SearchContext, count: int, rng: np.random.Generator) -> list[int]:
-        """At most `count` items of levels L4 to L6: half shown ones where the log knows them, then half of the
-        wanted categories, then any.
+        """At most `count` items of levels L4 to L6.
+
+        Half shown ones where the log knows them, then half of the wanted categories, then any.
         """
         positive = set(self.positives(context))
         shown = [item for item in context.impressed or () if item not in positive]

@@ -145,9 +145,7 @@ class PromptWriter:
         """Token ids of a text target, closed by the end token."""
         return [*self.text(text, max_length), self.end]
 
-    def search(
-        self, context: SearchContext, query: str | None = None, shift: int = 0, is_known: bool = True
-    ) -> Prompt:
+    def search(self, context: SearchContext, query: str | None = None, shift: int = 0, is_known: bool = True) -> Prompt:
         """The whole prompt of a search.
 
         Args:
@@ -242,4 +240,4 @@ def _histories(prompts: Sequence[Prompt], item_codes: NDArray[np.integer]) -> Te
         return None
     rows = window(sequences, width).values
     codes = np.where((rows == PADDING)[..., None], PADDING, item_codes[rows, :NUM_RQ_LEVELS])
-    return torch.from_numpy(codes).unflatten(0, (len(prompts), 3))
+    return torch.from_numpy(codes).reshape(len(prompts), 3, width, -1)
