@@ -42,7 +42,7 @@ bestbuy: $(READY)
 	@$(BIN)/onesearch compare --run runs/bestbuy
 
 test: $(READY)
-	@$(BIN)/pytest --cov
+	@OMP_NUM_THREADS=1 $(BIN)/pytest --cov -n 2 --dist loadfile
 
 lint: $(READY)
 	@$(BIN)/ruff check

@@ -23,6 +23,9 @@ from onesearch.types import AlignmentBatch, SearchContext
 
 T = TypeVar("T")
 
+NONE = -1
+"""No item: a search in which nothing was ordered, say."""
+
 Pair = tuple[int, str, int]
 """Number, query, row of the clicked item."""
 
@@ -40,6 +43,7 @@ class Relations:
 
 def mine_relations(log: Log, contexts: Sequence[SearchContext], min_similarity: float, top_k: int) -> Relations:
     """All relations of the training searches."""
+    fitted = {context.query for context in contexts}
     q2i = [(c.query, item) for c in contexts for item in c.clicked + c.purchased]
     distinct = sorted({(query, log.item_ids[item]) for query, item in q2i})
     clicks = pa.table({"query": [q for q, _ in distinct], "item_id": [i for _, i in distinct]})
@@ -54,7 +58,8 @@ def mine_relations(log: Log, contexts: Sequence[SearchContext], min_similarity: 
         judged=[
             (normalize_query(row["query"]), log.row_of[row["item_id"]], row["grade"])
             for row in log.judgments.to_pylist()
-            if row["item_id"] in log.row_of
+            # Judgments bear no date: one on a query that only the test knows would tell of the future.
+            if row["item_id"] in log.row_of and normalize_query(row["query"]) in fitted
         ],
     )
 
@@ -194,10 +199,6 @@ class _Collate:
             judged=texts.rows(judged_rows, 2),
             grades=torch.tensor([float(grade) for *_, grade in judged]),
         )
-
-
-NONE = -1
-"""No item: a search in which nothing was ordered, say."""
 
 
 class _Texts:

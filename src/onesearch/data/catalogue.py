@@ -17,7 +17,7 @@ class CatalogueData(lightning.LightningDataModule):
     Args:
         run: the run folder; reads `run/log`.
         batch_size: texts a step.
-        max_queries: most queries.
+        max_queries: most queries to fit on; all are encoded afterwards.
     """
 
     def __init__(self, run: Path, batch_size: int = 1024, max_queries: int = 1_000_000) -> None:

@@ -79,7 +79,6 @@ class QuantizerStage(Stage):
         """Forget the embeddings of an earlier pass."""
         self.item_parts: list[Tensor] = []
         self.query_parts: list[Tensor] = []
-        self.queries: list[str] = []
 
     def training_step(self, batch: CatalogueBatch, _: int) -> None:
         """Embed one batch of texts."""
@@ -87,7 +86,6 @@ class QuantizerStage(Stage):
             self.item_parts.append(self.keyword_encoder.embed(batch.items))
         if batch.queries:
             self.query_parts.append(self.keyword_encoder.embed(batch.queries))
-            self.queries += batch.queries
 
     def on_train_epoch_end(self) -> None:
         """Fit one codebook on items and queries, code the catalogue, measure the codes."""
@@ -115,7 +113,8 @@ class QuantizerStage(Stage):
 
     def export(self, folder: Path) -> dict[str, Any]:
         """Codebook, lexicon, SIDs and embeddings."""
-        self.khqe.save(folder, self.queries)
+        # Every known query, not only those that were fitted on: later stages look them up here.
+        self.khqe.save(folder, self.log_tables.queries["query"].to_pylist())
         return {"quality": self.quality, "num_keywords": len(self.keyword_encoder.lexicon.keywords)}
 
     def _mine(self) -> Lexicon:
