@@ -133,10 +133,10 @@ def test_centroids_have_the_sizes_of_the_layers(tiny_khqe):
 
 
 def test_the_writer_shows_these_sids(tiny_khqe, tiny_engine):
-    """Its RSU is cut to `num_relevant`."""
-    writer = tiny_khqe.writer(tiny_engine.writer.tokenizer, Views(num_relevant=2))
+    """And picks the RSU by their embeddings."""
+    writer = tiny_khqe.writer(tiny_engine.writer.tokenizer, Views())
     assert writer.item_tokens[7] == writer.sid(tiny_khqe.item_codes[7].tolist())
-    assert writer.relevant("red boots", [1, 2, 3, 4]) == tiny_khqe.relevant("red boots", [1, 2, 3, 4], 2)
+    assert writer.rsu("red boots", [1, 2, 3, 4], 2) == tiny_khqe.relevant("red boots", [1, 2, 3, 4], 2)
 
 
 def test_what_it_remembers_is_forgotten_with_the_next_log(fresh, tiny_log):

@@ -141,10 +141,7 @@ class Khqe:
         """A prompt writer over these SIDs."""
         vocabulary = Vocabulary(len(tokenizer), self.spec, MARKERS)
 
-        def relevant(query: str, items: Sequence[int]) -> list[int]:
-            return self.relevant(query, items, views.num_relevant)
-
-        return PromptWriter(tokenizer, vocabulary, self.item_codes, self.sid_of, views, relevant, self.popular)
+        return PromptWriter(tokenizer, vocabulary, self.item_codes, self.sid_of, views, self.relevant, self.popular)
 
     def remember(self, log: Log) -> None:
         """Take the queries of `log`, with what was clicked for them, as known."""

@@ -97,18 +97,35 @@ def test_a_long_query_is_cut(make_writer, make_search):
     assert len(tokens) == 2 + 3 + 5 + 1
 
 
-def test_the_rsu_is_picked_from_the_shown_clicks(make_writer, make_search):
-    """It sees the query as worded and the long clicks that the window leaves."""
+def test_the_rsu_is_picked_from_the_shown_clicks(make_writer, make_search, read):
+    """It sees the query as worded and the long clicks that the window leaves, once as SIDs and once as a sequence."""
     asked = []
 
-    def relevant(query, items):
-        asked.append((query, tuple(items)))
+    def relevant(query, items, k):
+        asked.append((query, tuple(items), k))
         return items[:1]
 
-    writer = make_writer(relevant=relevant, max_history=2)
+    writer = make_writer(relevant=relevant, max_history=2, num_relevant_sids=3, num_relevant=7)
     prompt = writer.search(make_search(**KNOWN), "erd boots")
-    assert asked == [("erd boots", (0, 1))]
+    assert asked == [("erd boots", (0, 1), 3), ("erd boots", (0, 1), 7)]
     assert prompt.history == ((0, 1), (1,), (0,))
+    assert "<clicks> 0.1.2.0.1 1.1.0.2.0 <relevant> 0.1.2.0.1 <user>" in read(prompt.tokens)
+
+
+def test_an_item_clicked_twice_is_relevant_once(make_writer, make_search):
+    """At its latest place; a view of none, and a new user, ask for nothing."""
+    asked = []
+
+    def relevant(query, items, k):
+        asked.append(tuple(items))
+        return ()
+
+    writer = make_writer(relevant=relevant, num_relevant_sids=3, num_relevant=0)
+    writer.search(make_search(long_clicks=(2, 0, 1, 2)))
+    assert asked == [(0, 1, 2)]
+    make_writer(relevant=relevant, num_relevant_sids=0, num_relevant=0).search(make_search(**KNOWN))
+    writer.search(make_search())
+    assert len(asked) == 1
 
 
 def test_a_sid_needs_all_its_codes(writer):

@@ -2,8 +2,8 @@
 
 Training, preference optimisation and serving all write it here. The whole prompt of a search (OneSearch §3):
 
-    <to_item> <query> text SID_q <popular> SIDs <queries> text SID … <clicks> SIDs <user> ID <history> <slot>×N_M
-    <profile> text </s>
+    <to_item> <query> text SID_q <popular> SIDs <queries> text SID … <clicks> SIDs
+    <relevant> SIDs <user> ID <history> <slot>×N_M <profile> text </s>
 """
 
 import random
@@ -34,6 +34,7 @@ MARKERS = (
     "<popular>",
     "<queries>",
     "<clicks>",
+    "<relevant>",
     "<user>",
     "<history>",
     "<slot>",
@@ -63,6 +64,8 @@ class Views:
         num_recent_queries: m, latest queries.
         recent_query_sids: their SIDs behind their texts.
         num_recent_clicks: m, latest clicked items.
+        num_relevant_sids: items of the long history nearest to the query, as SIDs that an answer can repeat. The paper
+            shows the RSU through the history adapter alone; shoppers look for what they have seen, hence this.
         user_id: the behaviour-constructed user ID, 2·C codes.
         max_history: longest of the three long sequences.
         num_relevant: length of the RSU sequence.
@@ -78,6 +81,7 @@ class Views:
     num_recent_queries: int = 5
     recent_query_sids: bool = True
     num_recent_clicks: int = 5
+    num_relevant_sids: int = 5
     user_id: bool = True
     max_history: int = 200
     num_relevant: int = 20
@@ -102,7 +106,7 @@ class PromptWriter:
         item_codes: [N, C] SIDs of the catalogue.
         sid_of: codes of a query.
         views: what the prompt shows.
-        relevant: picks the RSU from a query and a long history: (query, item rows) → item rows.
+        relevant: picks the RSU from a query and a long history: (query, item rows, count) → item rows.
         popular: finds popular items of the nearest known queries.
     """
 
@@ -113,7 +117,7 @@ class PromptWriter:
         item_codes: NDArray[np.integer],
         sid_of: SidOf,
         views: Views,
-        relevant: Callable[[str, Sequence[int]], Sequence[int]] | None = None,
+        relevant: Callable[[str, Sequence[int], int], Sequence[int]] | None = None,
         popular: Popular | None = None,
     ) -> None:
         self.tokenizer = tokenizer
@@ -173,6 +177,9 @@ class PromptWriter:
         if clicks:
             tokens.append(marker("<clicks>"))
             tokens += [token for item in clicks for token in self.item_tokens[item]]
+        if relevant := self.rsu(query, slide(context.long_clicks, shift, views.max_history), views.num_relevant_sids):
+            tokens.append(marker("<relevant>"))
+            tokens += [token for item in relevant for token in self.item_tokens[item]]
         if views.user_id and not is_new:
             tokens += [marker("<user>"), *self.user(context, shift)]
         history = self.history(context, query, shift, popular)
@@ -211,8 +218,13 @@ class PromptWriter:
         orders = slide(context.long_orders, 0, self.views.max_history)
         if not clicks and not orders:
             clicks = popular
-        relevant = self.relevant(query, clicks) if self.relevant and clicks else ()
-        return clicks, orders, relevant
+        return clicks, orders, self.rsu(query, clicks, self.views.num_relevant)
+
+    def rsu(self, query: str, history: Sequence[int], k: int) -> Sequence[int]:
+        """The relevant search unit: the `k` items of a long history nearest to the query, each once, the latest last."""
+        if self.relevant is None or not history or not k:
+            return ()
+        return self.relevant(query, tuple(dict.fromkeys(reversed(history)))[::-1], k)
 
 
 def draw_shift(context: SearchContext, rate: float, largest: int, rng: random.Random) -> int:
