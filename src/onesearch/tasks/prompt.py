@@ -221,7 +221,7 @@ class PromptWriter:
         return clicks, orders, self.rsu(query, clicks, self.views.num_relevant)
 
     def rsu(self, query: str, history: Sequence[int], k: int) -> Sequence[int]:
-        """The relevant search unit: the `k` items of a long history nearest to the query, each once, in order of time."""
+        """The relevant search unit: the `k` items of a long history nearest to the query, each once, by time."""
         if self.relevant is None or not history or not k:
             return ()
         return self.relevant(query, tuple(dict.fromkeys(reversed(history)))[::-1], k)
