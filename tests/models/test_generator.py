@@ -135,22 +135,31 @@ def test_text_loss_is_the_mean_cross_entropy(build, make_prompt):
 
 
 def test_near_codes_start_near(build, vocabulary):
-    """Codes 0 1 share a centroid direction, 2 3 the opposite one: cosines follow, at the scale of the text tokens."""
-    torch.manual_seed(0)  # the expected cosine is ±½; in 16 dimensions a draw of chance strays by a fifth
+    """Codes 0 1 share a centroid direction, 2 3 the opposite one: half centroid, half chance makes cosines of ±½.
+
+    In 16 dimensions one draw strays by a fifth, so the mean of many is asked; all at the scale of the text tokens.
+    """
     generator = build()
     weight = generator.backbone.get_input_embeddings().weight
-    weight.data.normal_(0, 0.02)
-    text, markers = weight[:20].clone(), weight[34:].clone()
-    direction = torch.randn(1, 32, generator=torch.Generator().manual_seed(1))
-    tables = [torch.randn(size, 32) for size in vocabulary.spec.sizes]
-    tables[0] = torch.cat([direction, direction, -direction, -direction])
-    generator.init_sid_embeddings(tables)
-    rows = weight[vocabulary.level_slice(0)].detach()
-    assert cosine_similarity(rows[0], rows[1], dim=0) > 0.2 > -0.2 > cosine_similarity(rows[0], rows[2], dim=0)
-    assert not torch.equal(rows[0], rows[1])
-    assert rows.std().item() == pytest.approx(0.02, rel=0.3)
-    assert torch.equal(weight[:20], text)
-    assert torch.equal(weight[34:], markers)
+    near, far, spread = [], [], []
+    for seed in range(40):
+        torch.manual_seed(seed)
+        weight.data.normal_(0, 0.02)
+        text, markers = weight[:20].clone(), weight[34:].clone()
+        direction = torch.randn(1, 32)
+        tables = [torch.randn(size, 32) for size in vocabulary.spec.sizes]
+        tables[0] = torch.cat([direction, direction, -direction, -direction])
+        generator.init_sid_embeddings(tables, seed)
+        rows = weight[vocabulary.level_slice(0)].detach()
+        near.append(cosine_similarity(rows[0], rows[1], dim=0))
+        far.append(cosine_similarity(rows[0], rows[2], dim=0))
+        spread.append(rows.std())
+        assert not torch.equal(rows[0], rows[1])
+        assert torch.equal(weight[:20], text)
+        assert torch.equal(weight[34:], markers)
+    assert torch.stack(near).mean() > 0.3
+    assert torch.stack(far).mean() < -0.3
+    assert torch.stack(spread).mean().item() == pytest.approx(0.02, rel=0.3)
 
 
 def test_the_start_repeats_with_the_seed(build, vocabulary):
