@@ -113,8 +113,8 @@ def test_popular_items_are_of_the_past_and_of_the_known_queries(fresh, tiny_log)
         (context.query, item): 0 for context in tiny_log.contexts("train", "validation") for item in context.clicked
     }
     first, last = (tiny_log.contexts("train", "validation")[row].day for row in (0, -1))
-    assert fresh.popular("red boots", first, 5, None) == ()
-    found = fresh.popular("red boots", last + 1, 5, None)
+    assert fresh.popular("red boots", first, 5) == ()
+    found = fresh.popular("red boots", last + 1, 5)
     assert found
     assert set(found) <= {item for _, item in clicked}
 
@@ -142,10 +142,10 @@ def test_the_writer_shows_these_sids(tiny_khqe, tiny_engine):
 def test_what_it_remembers_is_forgotten_with_the_next_log(fresh, tiny_log):
     """The first answer is kept; another log's queries take its place, and a log without clicks has no neighbours."""
     day = tiny_log.contexts("train")[-1].day + 1
-    found = fresh.popular("red boots", day, 5, None)
+    found = fresh.popular("red boots", day, 5)
     fresh.remember(SimpleNamespace(clicked_items={"lamp": [3]}, pair_counts=tiny_log.pair_counts))
-    assert set(fresh.popular("red boots", day, 5, None)) <= {3}
+    assert set(fresh.popular("red boots", day, 5)) <= {3}
     fresh.remember(SimpleNamespace(clicked_items={}, pair_counts=tiny_log.pair_counts))
-    assert fresh.popular("red boots", day, 5, None) == ()
+    assert fresh.popular("red boots", day, 5) == ()
     fresh.remember(tiny_log)
-    assert fresh.popular("red boots", day, 5, None) == found != ()
+    assert fresh.popular("red boots", day, 5) == found != ()

@@ -19,7 +19,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from onesearch.artifacts import verify, write_json
-from onesearch.behavior.popular import NearestQueries
+from onesearch.behavior.popular import NOTHING_HIDDEN, NearestQueries
 from onesearch.keywords.fusion import fuse
 from onesearch.keywords.lexicon import Lexicon
 from onesearch.log.prepared import Log
@@ -86,7 +86,7 @@ class Khqe:
         self.item_embeddings = item_embeddings
         self.priority = priority
         self._nearest: NearestQueries | None = None
-        self._popular: dict[tuple[str, int, int, str | None], tuple[int, ...]] = {}
+        self._popular: dict[tuple[str, int, int, float], tuple[int, ...]] = {}
         self._texts: dict[str, int] = {}
         self._codes: list[list[int]] = []
         self._embeddings: list[Tensor] = []
@@ -153,13 +153,13 @@ class Khqe:
             embeddings = torch.stack([self.embedding_of(query) for query in clicked])
             self._nearest = NearestQueries(list(clicked), embeddings, list(clicked.values()), log.pair_counts)
 
-    def popular(self, query: str, day: int, k: int, hidden: str | None) -> tuple[int, ...]:
+    def popular(self, query: str, day: int, k: int, hidden_from: float = NOTHING_HIDDEN) -> tuple[int, ...]:
         """Popular items of the nearest known queries, found once; see `NearestQueries`."""
         if self._nearest is None:
             return ()
-        asked = (query, day, k, hidden)
+        asked = (query, day, k, hidden_from)
         if asked not in self._popular:
-            self._popular[asked] = self._nearest.popular(self.embedding_of(query), day, k, hidden)
+            self._popular[asked] = self._nearest.popular(self.embedding_of(query), day, k, hidden_from)
         return self._popular[asked]
 
     def _remember(self, texts: Sequence[str], embeddings: Tensor, codes: Sequence[list[int]]) -> None:

@@ -41,7 +41,7 @@ def test_by_hand():
     found = nearest(clicks, [1.0, 0.95], temperature=0.05)
     assert found.popular(DIRECTION, 2, 5) == (5, 6)
     assert found.popular(DIRECTION, 2, 1) == (5,)
-    assert found.popular(DIRECTION, 2, 5, hidden="a") == (6,)
+    assert found.popular(DIRECTION, 2, 5, hidden_from=0.99) == (6,)
 
 
 def test_clicks_of_the_day_itself_are_not_known_yet():
@@ -56,12 +56,18 @@ def test_far_queries_are_no_neighbours():
     assert nearest([("a", 5, 1, 1)], [0.4], min_cosine=0.5).popular(DIRECTION, 2, 5) == ()
 
 
+def test_near_wordings_are_hidden_with_the_query():
+    """Hidden from .85 on, of three neighbours at 1, .9 and .8 the last is left."""
+    clicks = [(name, item, 1, 1) for item, name in enumerate("abc")]
+    assert nearest(clicks, [1.0, 0.9, 0.8]).popular(DIRECTION, 2, 5, hidden_from=0.85) == (2,)
+
+
 def test_a_hidden_query_gives_its_place_away():
     """Of two neighbours allowed, the hidden one does not count."""
     clicks = [(name, item, 1, 1) for item, name in enumerate("abc")]
     found = nearest(clicks, [1.0, 0.9, 0.8], num_neighbors=2)
     assert found.popular(DIRECTION, 2, 5) == (0, 1)
-    assert found.popular(DIRECTION, 2, 5, hidden="a") == (1, 2)
+    assert found.popular(DIRECTION, 2, 5, hidden_from=0.99) == (1, 2)
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -102,6 +102,18 @@ def test_slots_become_the_adapters_embeddings(generator, vocabulary, make_prompt
 
 
 @torch.no_grad()
+def test_folded_items_become_the_sum_of_their_codes(generator, vocabulary, make_prompt):
+    """Row 0 holds one item, row 1 two: the encoder reads the sum of five embeddings in each place, in order."""
+    item = vocabulary.marker("<item>")
+    sids = torch.tensor([[0, 1, 0, 1, 0], [1, 1, 0, 0, 1], [1, 0, 1, 0, 0]])
+    prompt = make_prompt([5, item, 6, 2], [item, 7, item, 2])._replace(folded=sids)
+    got = encoder_input(generator, prompt)
+    table = generator.backbone.get_input_embeddings()
+    want = torch.stack([sum(table(token) for token in vocabulary.sid_tokens(sid)) for sid in sids])
+    torch.testing.assert_close(got[[0, 1, 1], [1, 0, 2]], want)
+    torch.testing.assert_close(got[0, 0], table(torch.tensor(5)))
+
+
 def test_history_is_read_only_through_slots(build, vocabulary, make_prompt):
     """Another history changes the answer of a prompt with slots, and none of a prompt without."""
     generator, codes = build(), torch.tensor([[[1, 1, 1, 1, 1]]]).expand(2, -1, -1)

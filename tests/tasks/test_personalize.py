@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from onesearch.tasks.personalize import SearchToItem, TitleToItem, anonymous, unknown_search
+from onesearch.tasks.personalize import HIDING, SearchToItem, TitleToItem, anonymous, unknown_search
 
 PLAIN = {"typo_rate": 0, "slide_rate": 0, "anonymous_rate": 0, "unknown_rate": 0}
 
@@ -88,7 +88,7 @@ def test_a_search_of_which_nothing_is_known(writer, read):
 
 
 def test_a_query_shown_as_unknown_loses_its_own_clicks(corpus, make_writer, read, make_search):
-    """Its neighbours, asked for the search's own day and without the query itself, stand in for them."""
+    """Its neighbours, asked for the search's own day and without what is near the query, stand in for them."""
     asked = []
 
     def popular(*question):
@@ -100,7 +100,9 @@ def test_a_query_shown_as_unknown_loses_its_own_clicks(corpus, make_writer, read
     one = type(corpus)(**{**corpus.__dict__, "searches": [context]})
     sample = SearchToItem(**PLAIN | {"unknown_rate": 1}).sample(one, writer, 0, random.Random(0))
     assert "<popular> 0.1.2.0.1 <history>" in read(sample.prompt.tokens)
-    assert asked == [("red boots", 5, 4, "red boots")]
+    [(query, day, count, hidden_from)] = asked
+    assert (query, day, count) == ("red boots", 5, 4)
+    assert hidden_from in HIDING
     known = SearchToItem(**PLAIN).sample(one, writer, 0, random.Random(0))
     assert "<popular> 3.0.1.1.1 1.1.0.2.0 <history>" in read(known.prompt.tokens)
 
@@ -109,3 +111,19 @@ def test_a_query_shown_as_unknown_loses_its_own_clicks(corpus, make_writer, read
 def test_the_same_chance_writes_the_same_example(corpus, writer, task):
     one, two = (task.sample(corpus, writer, 0, random.Random(3)) for _ in range(2))
     assert one == two
+
+
+def test_popular_items_may_be_those_of_an_earlier_day(corpus, make_writer, make_search):
+    """Of day 5 with an age of up to 3: asked for days 2 to 5, and yesterday's own record is shown on day 5 alone."""
+    days = set()
+
+    def popular(query, day, k, hidden_from):
+        days.add(day)
+        return (0,)
+
+    writer = make_writer(popular=popular, num_popular=2)
+    one = type(corpus)(**{**corpus.__dict__, "searches": [make_search(clicked=(1,), cold_start=(2,))]})
+    task, rng = SearchToItem(**PLAIN | {"largest_age": 3}), random.Random(0)
+    shown = {tuple(task.sample(one, writer, 0, rng).prompt.history[0]) for _ in range(40)}
+    assert days == {2, 3, 4, 5}
+    assert shown == {(0,), (2, 0)}

@@ -91,6 +91,34 @@ def test_few_own_clicks_are_filled_up_from_the_neighbours(make_writer, make_sear
     assert "<popular> 3.0.1.1.1 <history>" in read(off.search(context).tokens)
 
 
+def test_a_query_shown_as_unknown_has_no_record_of_its_own(make_writer, make_search, read):
+    """The neighbours are asked for with the cosine to hide from, and the own item 2 is gone."""
+    asked = []
+
+    def popular(query, day, k, hidden_from):
+        asked.append((query, k, hidden_from))
+        return (0,)
+
+    writer = make_writer(popular=popular, num_popular=2)
+    shown = read(writer.search(make_search(cold_start=(2,)), hidden_from=0.8).tokens)
+    assert "<popular> 0.1.2.0.1 <history>" in shown
+    assert asked == [("red boots", 4, 0.8)]
+
+
+def test_folded_items_take_one_place_each(make_writer, make_search, read):
+    """Popular item 2, clicks 0 and 1 as three places; their rows follow in the same order, in a batch as their SIDs."""
+    writer = make_writer(popular_for_all=True, num_popular=1, fold_sids=True)
+    prompt = writer.search(make_search(**KNOWN))
+    shown = read(prompt.tokens)
+    assert "<popular> <item> <queries>" in shown
+    assert "<clicks> <item> <item> <user>" in shown
+    assert list(prompt.folded) == [2, 0, 1]
+    plain = make_writer().about("<to_sid>", "<query>", [5])
+    batch = collate_prompts([plain, prompt], writer.item_codes, pad=1)
+    assert batch.folded.tolist() == writer.item_codes[[2, 0, 1]].tolist()
+    assert collate_prompts([plain], writer.item_codes, pad=1).folded is None
+
+
 def test_a_long_query_is_cut(make_writer, make_search):
     """Twenty bytes-long words end after three tokens; the SID follows."""
     tokens = make_writer(max_text=3).search(make_search("xyz " * 20)).tokens

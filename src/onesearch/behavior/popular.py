@@ -13,6 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+NOTHING_HIDDEN = 2.0
+"""A cosine that no query reaches."""
+
 
 class QueryCounts(Protocol):
     """Exposures, clicks and orders of (query, item); `log.counts.PairCounts` is one."""
@@ -52,22 +55,24 @@ class NearestQueries:
         self.min_cosine = min_cosine
         self.temperature = temperature
 
-    def popular(self, embedding: Tensor, day: int, k: int, hidden: str | None = None) -> tuple[int, ...]:
+    def popular(self, embedding: Tensor, day: int, k: int, hidden_from: float = NOTHING_HIDDEN) -> tuple[int, ...]:
         """At most `k` item rows for a query, best first.
 
         Args:
             embedding: unit vector of the query, [D].
             day: of the search; counts are those before it.
             k: length of the answer.
-            hidden: a known query that is to be taken as unknown.
+            hidden_from: known queries of this cosine or more are taken as unknown, so that a model which trains on
+                known queries also meets what a truly new one finds: no wording close to it.
         """
         cosine = self.embeddings @ embedding
-        nearest = cosine.topk(min(self.num_neighbors + 1, len(self.queries)))
+        cosine = cosine.masked_fill(cosine >= hidden_from, -1.0)
+        nearest = cosine.topk(min(self.num_neighbors, len(self.queries)))
         neighbors = [
             (row, weight)
             for row, weight in zip(nearest.indices.tolist(), nearest.values.tolist(), strict=True)
-            if weight >= self.min_cosine and self.queries[row] != hidden
-        ][: self.num_neighbors]
+            if weight >= self.min_cosine
+        ]
         return self._ranked(neighbors, day)[:k]
 
     def _ranked(self, neighbors: Sequence[tuple[int, float]], day: int) -> tuple[int, ...]:

@@ -113,8 +113,13 @@ class Generator(nn.Module):
         self.output_scale = config.d_model**-0.5 if scaled else 1.0
 
     def encode(self, prompt: PromptBatch) -> Encoded:
-        """Read the prompts; the long behaviour takes the place of the slot tokens."""
-        embeddings = self.backbone.get_input_embeddings()(prompt.input_ids)
+        """Read the prompts; the long behaviour takes the place of the slot tokens, folded SIDs that of the items'."""
+        embed = self.backbone.get_input_embeddings()
+        embeddings = embed(prompt.input_ids)
+        if prompt.folded is not None:
+            items = (prompt.input_ids == self.vocabulary.marker("<item>")).unsqueeze(-1)
+            sids = embed(self.vocabulary.sid_tokens(prompt.folded)).sum(-2).to(embeddings.dtype)
+            embeddings = embeddings.masked_scatter(items, sids)
         slots = prompt.input_ids == self.vocabulary.marker("<slot>")
         if prompt.history is not None and bool(slots.any()):
             has_slots = slots.any(1)

@@ -114,8 +114,7 @@ class SearchEngine:
         pad = self.writer.tokenizer.pad_token_id
         batch = collate_prompts([self.prompt(context) for context in contexts], self.khqe.item_codes, pad)
         device = self.generator.backbone.device
-        history = None if batch.history is None else batch.history.to(device)
-        return PromptBatch(batch.input_ids.to(device), batch.attention_mask.to(device), history)
+        return batch._replace(**{name: part.to(device) for name, part in batch._asdict().items() if part is not None})
 
     @torch.inference_mode()
     def beams(self, contexts: Sequence[SearchContext]) -> Beams:

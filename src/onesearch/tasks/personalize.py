@@ -4,9 +4,13 @@ import random
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+from onesearch.behavior.popular import NOTHING_HIDDEN
 from onesearch.tasks.prompt import PromptWriter, draw_shift
 from onesearch.tasks.task import Corpus, Sample, Task
 from onesearch.types import SearchContext
+
+HIDING = (0.6, 0.7, 0.8, 0.9, 0.999)
+"""Cosines from which on known queries are hidden; .999 hides the query itself and what is spelt the same."""
 
 
 @dataclass(frozen=True)
@@ -18,7 +22,10 @@ class SearchToItem(Task):
         slide_rate: share of searches whose behaviour window slides back from the present.
         largest_slide: by how many behaviours at most.
         anonymous_rate: share of searches shown without their user, as a new user's would be.
-        unknown_rate: share of searches whose query is shown as one that was never seen before.
+        unknown_rate: share of searches whose query is shown as one that was never seen before: what is known of it, and
+            of queries nearer to it than a random cosine of `HIDING`, is hidden.
+        largest_age: popular items are counted until a random day, at most so many before yesterday; a served model's
+            counts end where its log ends, too.
     """
 
     typo_rate: float = 0.1
@@ -26,6 +33,7 @@ class SearchToItem(Task):
     largest_slide: int = 3
     anonymous_rate: float = 0.1
     unknown_rate: float = 0.2
+    largest_age: int = 0
     writes: ClassVar[Literal["sid", "text"]] = "sid"
 
     def num_examples(self, corpus: Corpus) -> int:
@@ -40,8 +48,11 @@ class SearchToItem(Task):
             context = anonymous(context)
         query = corpus.wording(context.query, self.typo_rate, rng)
         shift = draw_shift(context, self.slide_rate, self.largest_slide, rng)
-        is_known = rng.random() >= self.unknown_rate
-        return Sample(writer.search(context, query, shift, is_known), corpus.item_codes[item].tolist())
+        hidden_from = rng.choice(HIDING) if rng.random() < self.unknown_rate else NOTHING_HIDDEN
+        if age := rng.randint(0, self.largest_age):
+            # The query's own record, of yesterday, goes: as the nearest known query it comes in again as of that day.
+            context = context._replace(day=context.day - age, cold_start=())
+        return Sample(writer.search(context, query, shift, hidden_from), corpus.item_codes[item].tolist())
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,8 @@ Training, preference optimisation and serving all write it here. The whole promp
 
     <to_item> <query> text SID_q <popular> SIDs <queries> text SID … <clicks> SIDs
     <relevant> SIDs <user> ID <history> <slot>×N_M <profile> text </s>
+
+With `Views.fold_sids` each item of a list takes one position, `<item>`, whose embedding is the sum of its C codes'.
 """
 
 import random
@@ -17,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
+from onesearch.behavior.popular import NOTHING_HIDDEN
 from onesearch.behavior.user_id import NONE, user_id
 from onesearch.behavior.window import PADDING, slide, window
 from onesearch.sid.vocabulary import Vocabulary
@@ -39,14 +42,15 @@ MARKERS = (
     "<history>",
     "<slot>",
     "<profile>",
+    "<item>",
 )
 """Tokens that say what is asked and what follows."""
 
 NUM_RQ_LEVELS = 3
 """The residual codes of an item stand for it in a long sequence."""
 
-Popular = Callable[[str, int, int, str | None], Sequence[int]]
-"""From a query, a day, a count and a query to be taken as unknown to popular items of the nearest known queries."""
+Popular = Callable[[str, int, int, float], Sequence[int]]
+"""From a query, a day, a count and the nearness from which on queries are hidden to popular items of the known ones."""
 
 SidOf = Callable[[str], Sequence[int]]
 """From a normalised query to its codes."""
@@ -57,6 +61,8 @@ class Views:
     """Which views of the search and its user the prompt shows; 0 or false leaves one out.
 
     Args:
+        fold_sids: an item of a list takes one input position in place of C. The paper writes all C tokens; folded,
+            lists are C times shorter, and a decoder copies an item by attending to one place.
         query_sid: SID_q behind the query text.
         num_popular: items most clicked for this query until the day before.
         popular_for_all: show them to every user; false: as the paper does, only where a user has no history.
@@ -74,6 +80,7 @@ class Views:
         max_text: longest query text, in tokens.
     """
 
+    fold_sids: bool = False
     query_sid: bool = True
     num_popular: int = 5
     popular_for_all: bool = False
@@ -95,6 +102,7 @@ class Prompt(NamedTuple):
 
     tokens: list[int]
     history: tuple[Sequence[int], ...] = ()  # item rows: click, order, RSU
+    folded: Sequence[int] = ()  # item rows, one for each `<item>` among the tokens
 
 
 class PromptWriter:
@@ -149,14 +157,17 @@ class PromptWriter:
         """Token ids of a text target, closed by the end token."""
         return [*self.text(text, max_length), self.end]
 
-    def search(self, context: SearchContext, query: str | None = None, shift: int = 0, is_known: bool = True) -> Prompt:
+    def search(
+        self, context: SearchContext, query: str | None = None, shift: int = 0, hidden_from: float = NOTHING_HIDDEN
+    ) -> Prompt:
         """The whole prompt of a search.
 
         Args:
             context: the search as of its own time.
             query: another wording of the query, for augmentation.
             shift: how far the behaviour windows slide back from the present, for augmentation.
-            is_known: false shows the query as one that was never seen before, for augmentation.
+            hidden_from: known queries of this cosine or more to the query, its own record too, are taken as never
+                seen, for augmentation; `NOTHING_HIDDEN` hides none.
         """
         views, marker = self.views, self.vocabulary.marker
         query = context.query if query is None else query
@@ -165,21 +176,18 @@ class PromptWriter:
         if views.query_sid:
             tokens += self.sid(self.sid_of(query))
         is_new = not context.long_clicks and not context.long_orders
-        popular = self.popular(context, query, is_known and query == context.query)
-        if popular and (is_new or views.popular_for_all):
-            tokens.append(marker("<popular>"))
-            tokens += [token for item in popular for token in self.item_tokens[item]]
+        popular = self.popular(context, query, hidden_from)
+        folded: list[int] = []
+        if is_new or views.popular_for_all:
+            tokens += self.items("<popular>", popular, folded)
         if views.num_recent_queries and context.recent_queries:
             tokens.append(marker("<queries>"))
             for recent in slide(context.recent_queries, shift, views.num_recent_queries):
                 tokens += self.text(recent)
                 tokens += self.sid(self.sid_of(recent)) if views.recent_query_sids else []
-        if clicks:
-            tokens.append(marker("<clicks>"))
-            tokens += [token for item in clicks for token in self.item_tokens[item]]
-        if relevant := self.rsu(query, slide(context.long_clicks, shift, views.max_history), views.num_relevant_sids):
-            tokens.append(marker("<relevant>"))
-            tokens += [token for item in relevant for token in self.item_tokens[item]]
+        tokens += self.items("<clicks>", clicks, folded)
+        relevant = self.rsu(query, slide(context.long_clicks, shift, views.max_history), views.num_relevant_sids)
+        tokens += self.items("<relevant>", relevant, folded)
         if views.user_id and not is_new:
             tokens += [marker("<user>"), *self.user(context, shift)]
         history = self.history(context, query, shift, popular)
@@ -187,7 +195,16 @@ class PromptWriter:
             tokens += [marker("<history>"), *[marker("<slot>")] * views.num_slots]
         if views.profile and context.profile:
             tokens += [marker("<profile>"), *self.text(context.profile)]
-        return Prompt([*tokens, self.end], history)
+        return Prompt([*tokens, self.end], history, folded)
+
+    def items(self, name: str, rows: Sequence[int], folded: list[int]) -> list[int]:
+        """Tokens of a named list of items; where SIDs are folded, its rows are appended to `folded`."""
+        if not rows:
+            return []
+        if self.views.fold_sids:
+            folded += rows
+            return [self.vocabulary.marker(name)] + [self.vocabulary.marker("<item>")] * len(rows)
+        return [self.vocabulary.marker(name), *(token for row in rows for token in self.item_tokens[row])]
 
     def user(self, context: SearchContext, shift: int) -> list[int]:
         """The user ID's 2·C tokens; a part without behaviour is left out."""
@@ -199,13 +216,13 @@ class PromptWriter:
         halves = codes.reshape(2, -1)
         return [token for half in halves if half[0] != NONE for token in self.sid(half.tolist())]
 
-    def popular(self, context: SearchContext, query: str, is_known: bool) -> Sequence[int]:
+    def popular(self, context: SearchContext, query: str, hidden_from: float = NOTHING_HIDDEN) -> Sequence[int]:
         """Items most clicked for the query until the day before, filled up from its nearest known queries."""
         k = self.views.num_popular
-        own = context.cold_start[:k] if is_known else ()
+        own = context.cold_start[:k] if query == context.query and hidden_from >= NOTHING_HIDDEN else ()
         if len(own) == k or not self.views.popular_of_neighbors or self.nearest_popular is None:
             return own
-        nearest = self.nearest_popular(query, context.day, 2 * k, None if is_known else context.query)
+        nearest = self.nearest_popular(query, context.day, 2 * k, hidden_from)
         return tuple(dict.fromkeys([*own, *nearest]))[:k]
 
     def history(
@@ -242,7 +259,9 @@ def collate_prompts(prompts: Sequence[Prompt], item_codes: NDArray[np.integer], 
     for row, prompt in enumerate(prompts):
         input_ids[row, : len(prompt.tokens)] = torch.tensor(prompt.tokens)
         attention_mask[row, : len(prompt.tokens)] = 1
-    return PromptBatch(input_ids, attention_mask, _histories(prompts, item_codes))
+    folded = [row for prompt in prompts for row in prompt.folded]
+    sids = torch.from_numpy(item_codes[folded]) if folded else None
+    return PromptBatch(input_ids, attention_mask, _histories(prompts, item_codes), sids)
 
 
 def _histories(prompts: Sequence[Prompt], item_codes: NDArray[np.integer]) -> Tensor | None:
