@@ -6,7 +6,7 @@ from torch import tensor
 
 from onesearch.behavior.cold import with_default
 from onesearch.behavior.relevant import most_similar, same_category
-from onesearch.behavior.window import PADDING, draw_shift, slide, window
+from onesearch.behavior.window import PADDING, slide, window
 
 
 def test_slide_ends_shift_behaviours_before_the_present():
@@ -17,13 +17,6 @@ def test_slide_ends_shift_behaviours_before_the_present():
     assert slide(sequence, 5, 3) == (1,)
     assert slide(sequence, 9, 3) == ()
     assert slide(np.array(sequence), 1, 2).tolist() == [4, 5]
-
-
-def test_drawn_shifts_cover_the_range_and_never_empty_a_history():
-    rng = np.random.default_rng(0)
-    assert {draw_shift(10, 3, rng) for _ in range(200)} == {0, 1, 2, 3}
-    assert {draw_shift(2, 3, rng) for _ in range(50)} == {0, 1}
-    assert draw_shift(0, 3, rng) == 0
 
 
 def test_window_pads_on_the_right():

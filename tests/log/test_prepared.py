@@ -85,3 +85,16 @@ def test_counts_of_nothing_are_zero():
     asked = np.array([0, 7])
     assert ItemCounts(none, none, empty).lookup(asked, asked).tolist() == [[0] * 3] * 2
     assert PairCounts([], none, none, empty).total(["q", ""], asked).tolist() == [[0] * 3] * 2
+
+
+def test_purchases_outside_search_end_at_the_test_boundary(log):
+    """By a plain loop over the events: purchases alone, and none of the test period."""
+    boundary = log.manifest.facts["split"]["test_from_us"]
+    want = {}
+    epoch = dt.datetime(1970, 1, 1)
+    for event in log.events.to_pylist():
+        since = event["time"].replace(tzinfo=None) - epoch
+        if event["action"] == "purchase" and since // dt.timedelta(microseconds=1) < boundary:
+            want.setdefault(event["user_id"], []).append((log.row_of[event["item_id"]], since.days))
+    assert want
+    assert log.bought_outside == want

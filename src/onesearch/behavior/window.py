@@ -31,11 +31,6 @@ def slide(sequence: Sequence[Behavior], shift: int, size: int) -> Sequence[Behav
     return sequence[max(0, end - size) : end]
 
 
-def draw_shift(length: int, most: int, rng: np.random.Generator) -> int:
-    """A shift for one training example: 0 … `most`, uniformly, but never so far that a real history becomes empty."""
-    return int(rng.integers(0, min(most, max(0, length - 1)) + 1))
-
-
 def window(sequences: Sequence[Sequence[int]], size: int, shift: int = 0) -> Window:
     """The last `size` behaviours of each sequence as one padded array.
 

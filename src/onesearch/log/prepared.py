@@ -15,7 +15,7 @@ from onesearch.log.counts import ItemCounts, PairCounts
 from onesearch.log.live import live_context
 from onesearch.log.ragged import Ragged
 from onesearch.log.report import LogError
-from onesearch.log.schema import COLD_START, SPLITS, Array, Column
+from onesearch.log.schema import COLD_START, MICROSECONDS_OF_DAY, SPLITS, Array, Column
 from onesearch.log.text import normalize_query
 from onesearch.types import SearchContext
 
@@ -133,6 +133,21 @@ class Log:
         for query, row in zip(table["query"].to_pylist(), self._rows(table["item_id"]).tolist(), strict=True):
             best.setdefault(str(query), []).append(row)
         return {query: tuple(rows[:COLD_START]) for query, rows in best.items()}
+
+    @cached_property
+    def bought_outside(self) -> dict[str, list[tuple[int, int]]]:
+        """User -> (item row, day) of each purchase outside search before the test boundary."""
+        microseconds = self.events["time"].cast(pa.int64())
+        before = pc.less(microseconds, self.manifest.facts["split"]["test_from_us"])
+        chosen = pc.and_(before, pc.equal(self.events["action"], "purchase"))
+        days = np.asarray(microseconds.filter(chosen)) // MICROSECONDS_OF_DAY
+        events = self.events.filter(chosen)
+        bought: dict[str, list[tuple[int, int]]] = {}
+        for user, row, day in zip(
+            events["user_id"].to_pylist(), self._rows(events["item_id"]).tolist(), days.tolist(), strict=True
+        ):
+            bought.setdefault(user, []).append((row, day))
+        return bought
 
     def _read(self, name: str, filters: pc.Expression | None = None) -> pa.Table:
         return pq.read_table(self.folder / f"{name}.parquet", filters=filters, page_checksum_verification=True)

@@ -39,6 +39,7 @@ class Preference:
         alpha: α, weight of the likelihood of the chosen item.
         max_weight: w_max, clip of the reward gap's weight.
         num_rejected: most rejected items of a list.
+        list_size: items of a beam that the reward model re-sorts, in phase 1.
     """
 
     beta: float = 0.1
@@ -46,6 +47,7 @@ class Preference:
     alpha: float = 0.1
     max_weight: float = 3.0
     num_rejected: int = 6
+    list_size: int = 20
 
 
 class DpoStage(GeneratorStage):
@@ -102,7 +104,7 @@ class DpoStage(GeneratorStage):
         self.pair_counts = log.pair_counts
         self.item_counts = log.item_counts
         self.categories = number_categories(log.items["category"].to_pylist())
-        self.levels = Levels(self.categories.numpy(), bought_outside(log))
+        self.levels = Levels(self.categories.numpy(), log.bought_outside)
         self.num_searches = 0
         self.rows: list[dict[str, object]] = []
 
@@ -130,8 +132,7 @@ class DpoStage(GeneratorStage):
         """Log π_ref of the chosen and the rejected items, [B, 1 + X], 0 on padding."""
         width = max(len(one.rejected) for one in lists)
         items = np.array([[one.chosen, *one.rejected] + [one.chosen] * (width - len(one.rejected)) for one in lists])
-        engine = self.engine()
-        encoded = self.generator.encode(engine.batch([one.context for one in lists]))
+        encoded = self.generator.encode(self.engine.batch([one.context for one in lists]))
         codes = torch.from_numpy(self.khqe.item_codes[items]).to(encoded.hidden.device)
         return self.generator.sid_log_probs(encoded, codes).sum(-1).cpu()
 
@@ -193,28 +194,9 @@ class DpoStage(GeneratorStage):
 
 
 class HybridDpo(DpoStage):
-    """Phase 1: the generator's beams, re-sorted by the reward model.
-
-    Args:
-        list_size: items of a beam that are re-sorted.
-        kwargs: as for `DpoStage`.
-    """
+    """Phase 1: the generator's beams, re-sorted by the reward model."""
 
     list_parents = ("reward",)
-
-    def __init__(
-        self,
-        run: Path,
-        name: str,
-        init_from: str,
-        list_size: int = 20,
-        preference: Preference = Preference(),
-        num_beams: int = 20,
-        seed: int = 0,
-        optimization: Optimization = Optimization(lr=1e-5),
-    ) -> None:
-        super().__init__(run, name, init_from, preference, num_beams, seed, optimization)
-        self.list_size = list_size
 
     def on_predict_start(self) -> None:
         """Load the reward model beside the generator."""
@@ -226,7 +208,7 @@ class HybridDpo(DpoStage):
 
     def propose(self, contexts: Sequence[SearchContext]) -> list[PreferenceList]:
         """Re-sort each beam; keep the lists whose order changed."""
-        beams = [ranked.items.tolist() for ranked in self.engine().rank(contexts, self.list_size)]
+        beams = [ranked.items.tolist() for ranked in self.engine.rank(contexts, self.preference.list_size)]
         queries = torch.stack([self.khqe.embedding_of(context.query) for context in contexts])
         inputs = RewardInput(*(part.to(self.device) for part in self.features(contexts, beams, queries)))
         scores = self.reward.score(self.reward(inputs)).cpu().numpy()
@@ -245,21 +227,3 @@ class LoggedDpo(DpoStage):
         count = self.preference.num_rejected
         lists = [logged_list(context, self.levels, count, self.rng) for context in contexts]
         return [one for one in lists if one is not None]
-
-
-def bought_outside(log: Log) -> dict[str, list[tuple[int, int]]]:
-    """User → (item row, day) of each purchase outside search before the test period."""
-    events = log.events.filter(pa.compute.equal(log.events["action"], "purchase"))
-    days = np.asarray(events["time"].cast(pa.int64())) // 86_400_000_000
-    boundary = log.manifest.facts["split"]["test_from_us"]
-    bought: dict[str, list[tuple[int, int]]] = {}
-    for user, item, day, time in zip(
-        events["user_id"].to_pylist(),
-        events["item_id"].to_pylist(),
-        days.tolist(),
-        np.asarray(events["time"].cast(pa.int64())).tolist(),
-        strict=True,
-    ):
-        if time < boundary and item in log.row_of:
-            bought.setdefault(user, []).append((log.row_of[item], day))
-    return bought

@@ -1,6 +1,7 @@
 """What the stages that train the generator share: validation by beams, and the export."""
 
 from dataclasses import asdict
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -28,13 +29,14 @@ class GeneratorStage(Stage):
     views: Views
     num_beams: int
 
+    @cached_property
     def engine(self) -> SearchEngine:
-        """A search engine over the weights as they are now."""
+        """A search engine over the weights as they are when it is asked; built once."""
         return SearchEngine(self.khqe, self.generator, self.tokenizer, self.form, self.views, self.num_beams)
 
     def validation_step(self, contexts: list[SearchContext], _: int) -> None:
         """Answer searches with beams: HR and MRR over items."""
-        answers = pad([ranked.items.tolist() for ranked in self.engine().rank(contexts, 10)], 10)
+        answers = pad([ranked.items.tolist() for ranked in self.engine.rank(contexts, 10)], 10)
         found = hits(answers, [context.clicked for context in contexts])
         for name, metric in (("hr@10", hit_rate), ("mrr@10", reciprocal_rank)):
             value = torch.tensor(float(metric(found, 10).mean()))
