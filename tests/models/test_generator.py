@@ -194,6 +194,16 @@ def test_fresh_generator_has_the_size_it_was_given():
     assert (special.bos_token_id, special.pad_token_id, special.eos_token_id) == (0, 1, 2)
 
 
+def test_a_fresh_generator_begins_by_copying(vocabulary, make_prompt):
+    """What the decoder reads from the prompt is the prompt's state itself; without the option it is a random image."""
+    for copying in (True, False):
+        backbone = FreshGenerator(hidden=16, heads=2, copying=copying).build(vocabulary.size)
+        for layer in backbone.get_decoder().layers:
+            state = torch.randn(1, 1, 16)
+            read = layer.encoder_attn(torch.randn(1, 3, 16), key_value_states=state)[0]
+            assert torch.allclose(read, state.expand_as(read), atol=1e-5) == copying
+
+
 @pytest.mark.parametrize("name", ["bart", "t5", "t5-1.1"])
 def test_a_pretrained_checkpoint_keeps_its_text_tokens(build, vocabulary, tmp_path, name):
     """A checkpoint of 20 tokens grows to the vocabulary; the rows it had stay, and so do the layers."""

@@ -56,6 +56,8 @@ class FreshGenerator(GeneratorBackbone):
         feed_forward: width of the feed-forward layers, as a multiple of `hidden`.
         dropout: in both halves.
         max_length: longest prompt, in tokens.
+        copying: the decoder's attention to the prompt begins as the identity: a beam looks for items that share its codes
+            and repeats the next one. From random projections a small model needs thousands of steps to learn that.
     """
 
     hidden: int = 256
@@ -65,6 +67,7 @@ class FreshGenerator(GeneratorBackbone):
     feed_forward: int = 4
     dropout: float = 0.1
     max_length: int = 512
+    copying: bool = True
 
     def build(self, vocab_size: int) -> PreTrainedModel:
         """Draw fresh weights; ids 0 to 3 are <s>, <pad>, </s>, <unk>, as in the tokenizer trained on the log."""
@@ -83,7 +86,18 @@ class FreshGenerator(GeneratorBackbone):
             init_std=self.hidden**-0.5,
             forced_eos_token_id=None,
         )
-        return BartForConditionalGeneration(config)
+        model = BartForConditionalGeneration(config)
+        if self.copying:
+            _start_by_copying(model)
+        return model
+
+
+@torch.no_grad()
+def _start_by_copying(model: BartForConditionalGeneration) -> None:
+    """Let the decoder's attention to the prompt begin as the identity."""
+    for layer in model.get_decoder().layers:
+        for projection in ("q_proj", "k_proj", "v_proj", "out_proj"):
+            torch.nn.init.eye_(getattr(layer.encoder_attn, projection).weight)
 
 
 class Encoded(NamedTuple):
