@@ -56,8 +56,8 @@ class FreshGenerator(GeneratorBackbone):
         feed_forward: width of the feed-forward layers, as a multiple of `hidden`.
         dropout: in both halves.
         max_length: longest prompt, in tokens.
-        copying: the decoder's attention to the prompt begins as the identity: a beam looks for items that share its codes
-            and repeats the next one. From random projections a small model needs thousands of steps to learn that.
+        copying: the decoder's attention to the prompt begins as the identity: a beam looks for items that share its
+            codes and repeats the next one. From random projections a small model needs thousands of steps to learn it.
     """
 
     hidden: int = 256
