@@ -159,7 +159,7 @@ class Khqe:
             return ()
         asked = (query, day, k, hidden_from)
         if asked not in self._popular:
-            self._popular[asked] = self._nearest.popular(self.embedding_of(query), day, k, hidden_from)
+            self._popular[asked] = self._nearest.popular(self.embedding_of(query), day, k, hidden_from, query)
         return self._popular[asked]
 
     def _remember(self, texts: Sequence[str], embeddings: Tensor, codes: Sequence[list[int]]) -> None:

@@ -62,6 +62,16 @@ def test_near_wordings_are_hidden_with_the_query():
     assert nearest(clicks, [1.0, 0.9, 0.8]).popular(DIRECTION, 2, 5, hidden_from=0.85) == (2,)
 
 
+def test_the_querys_own_items_stand_first():
+    """b is nearer: by score 6 (.9), 5 (e^-.6 = .55), 7 (.1). Asked as a, its 5 comes first; not where it is hidden."""
+    clicks = [("a", 5, 1, 1), ("b", 6, 1, 9), ("b", 7, 1, 1)]
+    found = nearest(clicks, [0.97, 1.0])
+    assert found.popular(DIRECTION, 2, 5) == (6, 5, 7)
+    assert found.popular(DIRECTION, 2, 5, query="a") == (5, 6, 7)
+    assert found.popular(DIRECTION, 2, 5, query="new") == (6, 5, 7)
+    assert found.popular(DIRECTION, 2, 5, hidden_from=0.99, query="a") == (5,)
+
+
 def test_a_hidden_query_gives_its_place_away():
     """Of two neighbours allowed, the hidden one does not count."""
     clicks = [(name, item, 1, 1) for item, name in enumerate("abc")]

@@ -92,7 +92,7 @@ def test_few_own_clicks_are_filled_up_from_the_neighbours(make_writer, make_sear
 
 
 def test_a_query_shown_as_unknown_has_no_record_of_its_own(make_writer, make_search, read):
-    """The neighbours are asked for with the cosine to hide from, and the own item 2 is gone."""
+    """The neighbours of the query itself, not of its typo, less the near ones; the own item 2 is gone."""
     asked = []
 
     def popular(query, day, k, hidden_from):
@@ -100,7 +100,7 @@ def test_a_query_shown_as_unknown_has_no_record_of_its_own(make_writer, make_sea
         return (0,)
 
     writer = make_writer(popular=popular, num_popular=2)
-    shown = read(writer.search(make_search(cold_start=(2,)), hidden_from=0.8).tokens)
+    shown = read(writer.search(make_search(cold_start=(2,)), "erd boots", hidden_from=0.8).tokens)
     assert "<popular> 0.1.2.0.1 <history>" in shown
     assert asked == [("red boots", 4, 0.8)]
 

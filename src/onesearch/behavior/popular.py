@@ -48,6 +48,7 @@ class NearestQueries:
         temperature: float = 0.05,
     ) -> None:
         self.queries = queries
+        self._row_of = {query: row for row, query in enumerate(queries)}
         self.embeddings = embeddings
         self.items = items
         self.counts = counts
@@ -55,7 +56,9 @@ class NearestQueries:
         self.min_cosine = min_cosine
         self.temperature = temperature
 
-    def popular(self, embedding: Tensor, day: int, k: int, hidden_from: float = NOTHING_HIDDEN) -> tuple[int, ...]:
+    def popular(
+        self, embedding: Tensor, day: int, k: int, hidden_from: float = NOTHING_HIDDEN, query: str | None = None
+    ) -> tuple[int, ...]:
         """At most `k` item rows for a query, best first.
 
         Args:
@@ -64,16 +67,19 @@ class NearestQueries:
             k: length of the answer.
             hidden_from: known queries of this cosine or more are taken as unknown, so that a model which trains on
                 known queries also meets what a truly new one finds: no wording close to it.
+            query: its text; where it is known and nothing is hidden, its own items stand first.
         """
         cosine = self.embeddings @ embedding
-        cosine = cosine.masked_fill(cosine >= hidden_from, -1.0)
+        cosine = cosine.masked_fill(cosine >= hidden_from, float("-inf"))
         nearest = cosine.topk(min(self.num_neighbors, len(self.queries)))
         neighbors = [
             (row, weight)
             for row, weight in zip(nearest.indices.tolist(), nearest.values.tolist(), strict=True)
             if weight >= self.min_cosine
         ]
-        return self._ranked(neighbors, day)[:k]
+        known = query in self._row_of and hidden_from >= NOTHING_HIDDEN
+        own = self._ranked([(self._row_of[query], 1.0)], day) if query is not None and known else ()
+        return tuple(dict.fromkeys([*own, *self._ranked(neighbors, day)]))[:k]
 
     def _ranked(self, neighbors: Sequence[tuple[int, float]], day: int) -> tuple[int, ...]:
         pairs = [(row, item) for row, _ in neighbors for item in self.items[row]]

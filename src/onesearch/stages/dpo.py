@@ -31,7 +31,7 @@ from onesearch.types import PreferenceBatch, SearchContext, UserError
 
 @dataclass(frozen=True)
 class Preference:
-    """Of the list-wise loss; no value is published, these are ours.
+    """Of the preference lists and their loss; no value is published, these are ours.
 
     Args:
         beta: β, how firmly the policy is held to the reference.

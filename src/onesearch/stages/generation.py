@@ -31,7 +31,7 @@ class GeneratorStage(Stage):
 
     @cached_property
     def engine(self) -> SearchEngine:
-        """A search engine over the weights as they are when it is asked; built once."""
+        """A search engine, built once: it reads the weights as they are at each answer."""
         return SearchEngine(self.khqe, self.generator, self.tokenizer, self.form, self.views, self.num_beams)
 
     def validation_step(self, contexts: list[SearchContext], _: int) -> None:

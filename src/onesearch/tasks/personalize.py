@@ -25,7 +25,7 @@ class SearchToItem(Task):
         unknown_rate: share of searches whose query is shown as one that was never seen before: what is known of it, and
             of queries nearer to it than a random cosine of `HIDING`, is hidden.
         largest_age: popular items are counted until a random day, at most so many before yesterday; a served model's
-            counts end where its log ends, too.
+            counts end where its log ends, too. Needs `Views.popular_of_neighbors`.
     """
 
     typo_rate: float = 0.1
@@ -50,7 +50,7 @@ class SearchToItem(Task):
         shift = draw_shift(context, self.slide_rate, self.largest_slide, rng)
         hidden_from = rng.choice(HIDING) if rng.random() < self.unknown_rate else NOTHING_HIDDEN
         if age := rng.randint(0, self.largest_age):
-            # The query's own record, of yesterday, goes: as the nearest known query it comes in again as of that day.
+            # Yesterday's own record goes; the one as of that day comes in with the neighbours', before theirs.
             context = context._replace(day=context.day - age, cold_start=())
         return Sample(writer.search(context, query, shift, hidden_from), corpus.item_codes[item].tolist())
 

@@ -222,7 +222,9 @@ class PromptWriter:
         own = context.cold_start[:k] if query == context.query and hidden_from >= NOTHING_HIDDEN else ()
         if len(own) == k or not self.views.popular_of_neighbors or self.nearest_popular is None:
             return own
-        nearest = self.nearest_popular(query, context.day, 2 * k, hidden_from)
+        # What is hidden is measured from the query itself: its typo may lie farther from it than that.
+        asked = query if hidden_from >= NOTHING_HIDDEN else context.query
+        nearest = self.nearest_popular(asked, context.day, 2 * k, hidden_from)
         return tuple(dict.fromkeys([*own, *nearest]))[:k]
 
     def history(
