@@ -15,6 +15,12 @@ def test_agrees_with_the_normal_approximation_and_scipy():
     assert (found.low, found.high) == pytest.approx((expected.low, expected.high), abs=0.0015)
 
 
+def test_an_interval_holds_its_value_to_the_last_bit():
+    """Eight searches that score alike: every mean is the same number up to rounding, and the interval is a point."""
+    assert interval(0.1, np.array([np.nextafter(0.1, 1)] * 3)) == (0.1, 0.1, np.nextafter(0.1, 1))
+    assert interval(0.1, np.array([np.nextafter(0.1, 0)] * 3)) == (0.1, np.nextafter(0.1, 0), 0.1)
+
+
 def test_columns_share_their_resamples():
     """A column that is always 0.1 above another differs by exactly 0.1 in every resample: the test is paired."""
     values = np.random.default_rng(0).random((300, 1))
