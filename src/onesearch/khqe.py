@@ -31,6 +31,9 @@ from onesearch.sid.trie import Trie
 from onesearch.sid.vocabulary import Vocabulary
 from onesearch.tasks.prompt import MARKERS, PromptWriter, Views
 
+MOST_REMEMBERED = 200_000
+"""Lists of popular items kept in memory: some tens of megabytes."""
+
 
 class KeywordEncoder:
     """Text → e°: the aligned encoder and the core keywords it is fused with.
@@ -159,6 +162,8 @@ class Khqe:
             return ()
         asked = (query, day, k, hidden_from)
         if asked not in self._popular:
+            if len(self._popular) >= MOST_REMEMBERED:
+                self._popular.clear()
             self._popular[asked] = self._nearest.popular(self.embedding_of(query), day, k, hidden_from, query)
         return self._popular[asked]
 

@@ -95,7 +95,7 @@ class PromptBatch(NamedTuple):
     input_ids: Tensor  # [B, L] int64
     attention_mask: Tensor  # [B, L] int64, 1 on tokens
     history: Tensor | None  # [B, 3, L', 3] int64: RQ codes of the click, order and RSU sequences, -1 is padding
-    folded: Tensor | None = None  # [F, C] int64: SIDs that take one position each, in the order of their `<item>`s
+    folded: Tensor | None  # [F, C] int64: SIDs that take one position each, in the order of their `<item>`s
 
 
 class GeneratorBatch(NamedTuple):

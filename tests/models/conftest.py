@@ -85,10 +85,10 @@ def generator(build, request):
 def make_prompt():
     """Rows of token ids, padded with 1 → PromptBatch without history."""
 
-    def make(*rows, history=None):
+    def make(*rows, history=None, folded=None):
         width = max(map(len, rows))
         ids = torch.tensor([[*row, *[1] * (width - len(row))] for row in rows])
         mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows])
-        return PromptBatch(ids, mask, history)
+        return PromptBatch(ids, mask, history, folded)
 
     return make

@@ -105,7 +105,7 @@ def test_folded_items_become_the_sum_of_their_codes(generator, vocabulary, make_
     """Row 0 holds one item, row 1 two: the encoder reads the sum of five embeddings in each place, in order."""
     item = vocabulary.marker("<item>")
     sids = torch.tensor([[0, 1, 0, 1, 0], [1, 1, 0, 0, 1], [1, 0, 1, 0, 0]])
-    prompt = make_prompt([5, item, 6, 2], [item, 7, item, 2])._replace(folded=sids)
+    prompt = make_prompt([5, item, 6, 2], [item, 7, item, 2], folded=sids)
     got = encoder_input(generator, prompt)
     table = generator.backbone.get_input_embeddings()
     want = torch.stack([sum(table(token) for token in vocabulary.sid_tokens(sid)) for sid in sids])

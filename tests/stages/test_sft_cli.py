@@ -7,7 +7,9 @@ from handful import BLIND_MRR, CONFIGS, THINGS, copied, curves, facts, fingerpri
 from onesearch.log.prepared import Log
 from onesearch.log.text import item_texts
 from onesearch.serve.engine import SearchEngine
-from onesearch.tasks.prompt import collate_prompts
+from onesearch.stages.sft import SftStage
+from onesearch.tasks.prompt import MARKERS, collate_prompts
+from onesearch.types import UserError
 
 
 def kinds_of(log: Log, items) -> list[str]:
@@ -107,3 +109,11 @@ def test_a_generator_on_another_codebook_is_refused(align_run, tmp_path, capsys)
     arguments = ("fit", "-c", str(CONFIGS / "sft_cooccur.yaml"), "--run", str(run), "--trainer.accelerator", "cpu")
     for refused in (refusal(capsys, *arguments), refusal(capsys, "search", "kettle", "--run", str(run))):
         assert refused.startswith(f"{run}/sft_align was made from quantizer {old}, but quantizer {new} is given")
+
+
+def test_a_generator_with_other_markers_is_refused(align_run, monkeypatch):
+    """A version that knows one more marker cannot go on from this one's weights: it would read past their end."""
+    monkeypatch.setattr("onesearch.stages.sft.MARKERS", (*MARKERS, "<new>"))
+    stage = SftStage(align_run, "sft_cooccur", "cooccur", init_from="sft_align")
+    with pytest.raises(UserError, match=r"sft_align was trained by another version .*: train 'sft_align' again"):
+        stage.configure_model()

@@ -18,7 +18,7 @@ from onesearch.sid.vocabulary import Vocabulary
 from onesearch.stages.generation import GeneratorStage
 from onesearch.stages.stage import Optimization
 from onesearch.tasks.prompt import MARKERS, Views
-from onesearch.types import GeneratorBatch
+from onesearch.types import GeneratorBatch, UserError
 
 
 class SftStage(GeneratorStage):
@@ -69,6 +69,11 @@ class SftStage(GeneratorStage):
         if self.init_from:
             verify(self.run / self.init_from, "generator", [self.run / "quantizer"])
             self.generator, self.tokenizer, _ = load_generator(self.run / self.init_from)
+            if self.generator.vocabulary.markers != MARKERS:
+                raise UserError(
+                    f"{self.run / self.init_from} was trained by another version of onesearch, with other markers in "
+                    f"its prompts: train '{self.init_from}' again."
+                )
             self.generator.train()  # what is loaded comes ready for inference, without dropout
             return
         self.tokenizer = load_tokenizer(self.tokenizer_name or self.run / "tokenizer")
