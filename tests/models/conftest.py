@@ -13,6 +13,7 @@ from transformers import (
     UMT5ForConditionalGeneration,
 )
 
+from onesearch.models.copier import Copier
 from onesearch.models.generator import Generator
 from onesearch.models.history_adapter import HistoryAdapter
 from onesearch.sid.spec import SidSpec
@@ -67,10 +68,11 @@ BACKBONES = {
 def build(vocabulary):
     """`build("bart")`: a generator in evaluation mode."""
 
-    def build(name="bart", num_queries=2):
+    def build(name="bart", num_queries=2, copying=False):
         torch.manual_seed(0)
         adapter = HistoryAdapter([torch.randn(size, 5) for size in SPEC.rq_sizes], 16, num_queries, num_heads=2)
-        return Generator(BACKBONES[name](vocabulary.size), vocabulary, adapter).eval()
+        backbone = BACKBONES[name](vocabulary.size)
+        return Generator(backbone, vocabulary, adapter, Copier(16) if copying else None).eval()
 
     return build
 
@@ -79,6 +81,14 @@ def build(vocabulary):
 def generator(build, request):
     """Each of the backbones in turn."""
     return build(request.param)
+
+
+@pytest.fixture
+def listing(vocabulary, make_prompt):
+    """Two prompts: one lists three items, two of them with the same first codes, the other none."""
+    item = vocabulary.marker("<item>")
+    sids = torch.tensor([[1, 2, 0, 1, 0], [1, 2, 1, 0, 1], [3, 0, 0, 2, 1]])
+    return make_prompt([5, item, item, 6, item, 2], [7, 8, 2], folded=sids)
 
 
 @pytest.fixture

@@ -58,6 +58,23 @@ def test_the_number_of_beams_may_change(build, make_prompt, name, beams_later):
 
 
 @torch.no_grad()
+def test_beams_repeat_listed_items(build, listing):
+    """A beam knows its codes so far, also when beams swap places: items are repeated under their own prefix alone."""
+    generator = build(copying=True)
+    encoded = generator.encode(listing)
+    parents = torch.tensor([[0, 1, 0, 1], [1, 0, 1, 0]])
+    choices = [(torch.zeros(2, 2, dtype=torch.int64), torch.tensor([[3, 1], [1, 3]]))]
+    choices += [(parents, torch.tensor([[0, 2, 1, 2], [2, 0, 2, 1]]))]
+    choices += [(torch.tensor([[3, 0, 1, 1], [0, 1, 2, 3]]), torch.tensor([[0, 0, 1, 0], [1, 0, 0, 0]]))]
+    choices += [(parents, torch.tensor([[1, 2, 0, 1], [0, 2, 1, 1]]))] * 2
+    choices[-1] = (parents, torch.tensor([[0, 1, 1, 0], [1, 1, 0, 0]]))
+    sids, scores = step_by_step(generator, encoded, choices)
+    assert torch.allclose(scores, generator.sid_log_probs(encoded, sids), atol=1e-4)
+    generator.copier = None
+    assert not torch.allclose(scores[0], generator.sid_log_probs(encoded, sids)[0], atol=1e-2)
+
+
+@torch.no_grad()
 def test_wide_beams_are_the_sorted_list_of_all_sids(generator, vocabulary, make_prompt):
     """As many beams as SIDs: nothing is pruned, so the search is exact."""
     every = torch.tensor(list(itertools.product(*map(range, vocabulary.spec.sizes))))[::3]

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 from transformers import AutoModelForSeq2SeqLM, BartConfig, BartForConditionalGeneration, PreTrainedModel
 
+from onesearch.models.copier import NO_ITEM, Copier
 from onesearch.models.history_adapter import HistoryAdapter
 from onesearch.sid.vocabulary import Vocabulary
 from onesearch.types import PromptBatch
@@ -105,6 +106,7 @@ class Encoded(NamedTuple):
 
     hidden: Tensor  # [B, L, H]
     attention_mask: Tensor  # [B, L]
+    items: Tensor | None = None  # [B, L, C] SIDs of the positions that hold a listed item, NO_ITEM elsewhere
 
 
 class Generator(nn.Module):
@@ -114,13 +116,21 @@ class Generator(nn.Module):
         backbone: the encoder-decoder.
         vocabulary: where text, SIDs and markers stand.
         adapter: turns long behaviour into input embeddings.
+        copier: repeats listed items; None: every item is written anew.
     """
 
-    def __init__(self, backbone: PreTrainedModel, vocabulary: Vocabulary, adapter: HistoryAdapter) -> None:
+    def __init__(
+        self,
+        backbone: PreTrainedModel,
+        vocabulary: Vocabulary,
+        adapter: HistoryAdapter,
+        copier: Copier | None = None,
+    ) -> None:
         super().__init__()
         self.backbone = backbone
         self.vocabulary = vocabulary
         self.adapter = adapter
+        self.copier = copier
         # T5 scales the decoder's output before the head, T5 1.1 and mT5 do not; the level slices must do the same.
         config = backbone.config
         scaled = getattr(config, "scale_decoder_outputs", config.model_type == "umt5")
@@ -130,10 +140,13 @@ class Generator(nn.Module):
         """Read the prompts; the long behaviour takes the place of the slot tokens, folded SIDs that of the items'."""
         embed = self.backbone.get_input_embeddings()
         embeddings = embed(prompt.input_ids)
+        items = None
         if prompt.folded is not None:
-            items = (prompt.input_ids == self.vocabulary.marker("<item>")).unsqueeze(-1)
+            places = (prompt.input_ids == self.vocabulary.marker("<item>")).unsqueeze(-1)
             sids = embed(self.vocabulary.sid_tokens(prompt.folded)).sum(-2).to(embeddings.dtype)
-            embeddings = embeddings.masked_scatter(items, sids)
+            embeddings = embeddings.masked_scatter(places, sids)
+            empty = prompt.folded.new_full((*prompt.input_ids.shape, prompt.folded.shape[-1]), NO_ITEM)
+            items = empty.masked_scatter(places, prompt.folded)
         slots = prompt.input_ids == self.vocabulary.marker("<slot>")
         if prompt.history is not None and bool(slots.any()):
             has_slots = slots.any(1)
@@ -141,13 +154,22 @@ class Generator(nn.Module):
             embeddings = embeddings.masked_scatter(slots.unsqueeze(-1), memory)
         encoder = self.backbone.get_encoder()
         output = encoder(inputs_embeds=embeddings, attention_mask=prompt.attention_mask)
-        return Encoded(output.last_hidden_state, prompt.attention_mask)
+        return Encoded(output.last_hidden_state, prompt.attention_mask, items)
 
-    def level_log_probs(self, decoded: Tensor, level: int) -> Tensor:
-        """Log-probabilities [..., K_l] over the codes of one layer, from the decoder's states [..., H]."""
-        rows = self.vocabulary.level_slice(level)
+    def level_log_probs(self, encoded: Encoded, decoded: Tensor, prefix: Tensor) -> Tensor:
+        """Log-probabilities [B, X, K_l] of the next code.
+
+        Args:
+            encoded: the prompts.
+            decoded: the decoder's states of X beams or candidates a prompt, [B, X, H].
+            prefix: their codes so far, [B, X, l].
+        """
+        rows = self.vocabulary.level_slice(prefix.shape[-1])
         head = self.backbone.get_output_embeddings().weight[rows]
-        return linear(decoded * self.output_scale, head).float().log_softmax(-1)
+        written = linear(decoded * self.output_scale, head).float().log_softmax(-1)
+        if self.copier is None or encoded.items is None:
+            return written
+        return self.copier(written, decoded, prefix, encoded.hidden, encoded.items)
 
     def sid_log_probs(self, encoded: Encoded, codes: Tensor) -> Tensor:
         """Log-probability of each code [B, X, C] of X candidates a prompt, given the codes before it: [B, X, C]."""
@@ -160,7 +182,9 @@ class Generator(nn.Module):
             encoder_attention_mask=encoded.attention_mask.repeat_interleave(num_candidates, 0),
             use_cache=False,
         ).last_hidden_state.unflatten(0, codes.shape[:2])
-        levels = [self.level_log_probs(decoded[:, :, level], level) for level in range(num_levels)]
+        levels = [
+            self.level_log_probs(encoded, decoded[:, :, level], codes[..., :level]) for level in range(num_levels)
+        ]
         picked = [levels[level].gather(-1, codes[..., level, None]) for level in range(num_levels)]
         return torch.cat(picked, -1)
 

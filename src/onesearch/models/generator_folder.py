@@ -5,8 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from safetensors.torch import load_file, save_file
+from torch import nn
 from transformers import AutoModelForSeq2SeqLM, PreTrainedTokenizerBase
 
+from onesearch.models.copier import Copier
 from onesearch.models.generator import Generator
 from onesearch.models.history_adapter import HistoryAdapter
 from onesearch.models.text_tokenizer import load_tokenizer
@@ -20,7 +22,9 @@ def save_generator(
     """Write a generator; `settings` holds what else its prompts need to be written as in training."""
     generator.backbone.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    save_file({k: v.contiguous() for k, v in generator.adapter.state_dict().items()}, folder / "adapter.safetensors")
+    _save(generator.adapter, folder / "adapter.safetensors")
+    if generator.copier is not None:
+        _save(generator.copier, folder / "copier.safetensors")
     spec, adapter = generator.vocabulary.spec, generator.adapter
     description = {
         "num_text_tokens": generator.vocabulary.num_text_tokens,
@@ -31,6 +35,10 @@ def save_generator(
         "settings": settings,
     }
     (folder / "generator.json").write_text(json.dumps(description, indent=1), "utf-8")
+
+
+def _save(module: nn.Module, path: Path) -> None:
+    save_file({name: tensor.contiguous() for name, tensor in module.state_dict().items()}, path)
 
 
 def load_settings(folder: Path) -> dict[str, Any]:
@@ -49,4 +57,8 @@ def load_generator(folder: Path) -> tuple[Generator, PreTrainedTokenizerBase, di
     centroids = [state[f"centroids_{level}"][:-1] for level in range(len(spec.rq_sizes))]
     adapter = HistoryAdapter(centroids, backbone.config.d_model, **description["adapter"])
     adapter.load_state_dict(state)
-    return Generator(backbone, vocabulary, adapter).eval(), load_tokenizer(folder), description["settings"]
+    copier = None
+    if (folder / "copier.safetensors").exists():
+        copier = Copier(backbone.config.d_model)
+        copier.load_state_dict(load_file(folder / "copier.safetensors"))
+    return Generator(backbone, vocabulary, adapter, copier).eval(), load_tokenizer(folder), description["settings"]

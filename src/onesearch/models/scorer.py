@@ -21,12 +21,15 @@ class GeneratorScorer:
         self.encoded = encoded
         self.cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
         self.num_beams = 1
+        batch = len(encoded.hidden)
+        self.prefix = torch.empty(batch, 1, 0, dtype=torch.int64, device=encoded.hidden.device)  # [B, K, l]
+        self.hidden, self.attention_mask = encoded.hidden, encoded.attention_mask  # one row a beam
 
     def start(self) -> Tensor:
         """Log-probabilities [B, K_1] of the first code."""
         token = self.generator.backbone.config.decoder_start_token_id
         start = torch.full((len(self.encoded.hidden), 1), token, device=self.encoded.hidden.device)
-        return self._step(start, level=0)
+        return self._step(start).squeeze(1)
 
     def advance(self, parents: Tensor, codes: Tensor, level: int) -> Tensor:
         """Log-probabilities [B, K, K_(level+1)] once beams [B, K] hold `level` codes, `codes` the latest."""
@@ -37,17 +40,21 @@ class GeneratorScorer:
             self.cache.self_attention_cache.reorder_cache(rows)
         else:
             self.cache.reorder_cache(rows)
-            self.encoded = Encoded(self.encoded.hidden[rows], self.encoded.attention_mask[rows])
+            self.hidden, self.attention_mask = self.hidden[rows], self.attention_mask[rows]
             self.num_beams = num_beams
         tokens = codes + self.generator.vocabulary.level_slice(level - 1).start
-        return self._step(tokens.reshape(-1, 1), level).reshape(batch, num_beams, -1)
+        kept = self.prefix.gather(1, parents.unsqueeze(-1).expand(-1, -1, level - 1))
+        self.prefix = torch.cat([kept, codes.unsqueeze(-1)], -1)
+        return self._step(tokens.reshape(-1, 1))
 
-    def _step(self, tokens: Tensor, level: int) -> Tensor:
+    def _step(self, tokens: Tensor) -> Tensor:
+        """[B, K, K_(l+1)] from the latest token of each beam, [B·K, 1]."""
         output = self.generator.backbone.get_decoder()(
             input_ids=tokens,
-            encoder_hidden_states=self.encoded.hidden,
-            encoder_attention_mask=self.encoded.attention_mask,
+            encoder_hidden_states=self.hidden,
+            encoder_attention_mask=self.attention_mask,
             past_key_values=self.cache,
             use_cache=True,
         )
-        return self.generator.level_log_probs(output.last_hidden_state[:, -1], level)
+        decoded = output.last_hidden_state[:, -1].unflatten(0, (-1, self.num_beams))
+        return self.generator.level_log_probs(self.encoded, decoded, self.prefix)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from onesearch.artifacts import verify
 from onesearch.khqe import Khqe
+from onesearch.models.copier import Copier
 from onesearch.models.generator import FreshGenerator, Generator, GeneratorBackbone
 from onesearch.models.generator_folder import load_generator
 from onesearch.models.history_adapter import HistoryAdapter
@@ -33,6 +34,7 @@ class SftStage(GeneratorStage):
         backbone: the encoder-decoder of the first stage.
         tokenizer: a pretrained tokenizer by name; None: the run's own one.
         views: what a search prompt shows; linked from the DataModule.
+        copying: give the generator a `Copier`, if it has none yet. It acts where `views.fold_sids` lists items.
         text_weight: weight of a text batch's loss.
         num_beams: K in validation.
         optimization: optimizer and schedule.
@@ -47,6 +49,7 @@ class SftStage(GeneratorStage):
         backbone: GeneratorBackbone = FreshGenerator(),
         tokenizer: str | None = None,
         views: Views = Views(),
+        copying: bool = False,
         text_weight: float = 0.5,
         num_beams: int = 20,
         optimization: Optimization = Optimization(),
@@ -57,6 +60,7 @@ class SftStage(GeneratorStage):
         self.backbone = backbone
         self.tokenizer_name = tokenizer
         self.views = views
+        self.copying = copying
         self.text_weight = text_weight
         self.num_beams = num_beams
         self.parents = ("log", "quantizer") + ((init_from,) if init_from else ())
@@ -65,6 +69,11 @@ class SftStage(GeneratorStage):
         """Start from the stage before, or from the backbone with SID embeddings drawn from the codebook."""
         if hasattr(self, "generator"):
             return
+        self._build_generator()
+        if self.copying and self.generator.copier is None:
+            self.generator.copier = Copier(self.generator.backbone.config.d_model)
+
+    def _build_generator(self) -> None:
         self.khqe = Khqe.open(self.run)
         if self.init_from:
             verify(self.run / self.init_from, "generator", [self.run / "quantizer"])
