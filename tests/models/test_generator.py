@@ -194,17 +194,6 @@ def test_fresh_generator_has_the_size_it_was_given():
     assert (special.bos_token_id, special.pad_token_id, special.eos_token_id) == (0, 1, 2)
 
 
-@torch.no_grad()
-def test_a_fresh_generator_begins_by_copying(vocabulary):
-    """Of three far states it reads the one that it resembles, unchanged; without the option something else."""
-    for copying in (True, False):
-        backbone = FreshGenerator(hidden=16, heads=2, copying=copying).build(vocabulary.size).eval()
-        states = torch.eye(16).roll(8, dims=0)[:3] * 30 + torch.eye(16)[:3] * 30  # a part for each of the two heads
-        for layer in backbone.get_decoder().layers:
-            read = layer.encoder_attn(states[None, 1:2], key_value_states=states[None])[0]
-            assert torch.allclose(read[0, 0], states[1], atol=1e-3) == copying
-
-
 @pytest.mark.parametrize("name", ["bart", "t5", "t5-1.1"])
 def test_a_pretrained_checkpoint_keeps_its_text_tokens(build, vocabulary, tmp_path, name):
     """A checkpoint of 20 tokens grows to the vocabulary; the rows it had stay, and so do the layers."""

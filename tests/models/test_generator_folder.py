@@ -41,6 +41,21 @@ def test_opens_in_plain_transformers(generator, make_prompt, tokenizer, tmp_path
     assert AutoTokenizer.from_pretrained(tmp_path).eos_token_id == tokenizer.eos_token_id
 
 
+@torch.no_grad()
+def test_the_copier_is_kept(build, listing, tokenizer, tmp_path):
+    """What was learnt to be repeated is repeated after loading; a generator without a copier stays without."""
+    generator = build(copying=True)
+    generator.copier.query.weight.normal_()
+    (tmp_path / "with").mkdir()
+    (tmp_path / "without").mkdir()
+    save_generator(tmp_path / "with", generator, tokenizer, {})
+    save_generator(tmp_path / "without", build(), tokenizer, {})
+    again, codes = load_generator(tmp_path / "with")[0], CODES.expand(2, -1, -1)
+    want = generator.sid_log_probs(generator.encode(listing), codes)
+    assert torch.equal(again.sid_log_probs(again.encode(listing), codes), want)
+    assert load_generator(tmp_path / "without")[0].copier is None
+
+
 def test_the_shape_of_the_adapter_is_kept(build, tokenizer, tmp_path):
     save_generator(tmp_path, build(num_queries=5), tokenizer, {})
     adapter = load_generator(tmp_path)[0].adapter

@@ -8,7 +8,7 @@ from onesearch.log.prepared import Log
 from onesearch.log.text import item_texts
 from onesearch.serve.engine import SearchEngine
 from onesearch.stages.sft import SftStage
-from onesearch.tasks.prompt import MARKERS, collate_prompts
+from onesearch.tasks.prompt import MARKERS, Views, collate_prompts
 from onesearch.types import UserError
 
 
@@ -117,3 +117,18 @@ def test_a_generator_with_other_markers_is_refused(align_run, monkeypatch):
     stage = SftStage(align_run, "sft_cooccur", "cooccur", init_from="sft_align")
     with pytest.raises(UserError, match=r"sft_align was trained by another version .*: train 'sft_align' again"):
         stage.configure_model()
+
+
+def test_copying_asks_for_folded_items(align_run):
+    """The copier repeats what takes one position; nothing of that kind is in an unfolded prompt."""
+    stage = SftStage(align_run, "sft_personalize", "search", init_from="sft_align", copying=True)
+    with pytest.raises(UserError, match=r"sft_personalize: 'copying' .* set 'views.fold_sids' of the data to true"):
+        stage.configure_model()
+
+
+def test_a_copier_joins_a_generator_that_had_none(align_run):
+    stage = SftStage(
+        align_run, "sft_personalize", "search", init_from="sft_align", views=Views(fold_sids=True), copying=True
+    )
+    stage.configure_model()
+    assert any(name.startswith("generator.copier.") for name, _ in stage.named_parameters())

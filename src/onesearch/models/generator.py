@@ -57,8 +57,6 @@ class FreshGenerator(GeneratorBackbone):
         feed_forward: width of the feed-forward layers, as a multiple of `hidden`.
         dropout: in both halves.
         max_length: longest prompt, in tokens.
-        copying: the decoder's attention to the prompt begins as the identity: a beam looks for items that share its
-            codes and repeats the next one. From random projections a small model needs thousands of steps to learn it.
     """
 
     hidden: int = 256
@@ -68,7 +66,6 @@ class FreshGenerator(GeneratorBackbone):
     feed_forward: int = 4
     dropout: float = 0.1
     max_length: int = 512
-    copying: bool = True
 
     def build(self, vocab_size: int) -> PreTrainedModel:
         """Draw fresh weights; ids 0 to 3 are <s>, <pad>, </s>, <unk>, as in the tokenizer trained on the log."""
@@ -87,18 +84,7 @@ class FreshGenerator(GeneratorBackbone):
             init_std=self.hidden**-0.5,
             forced_eos_token_id=None,
         )
-        model = BartForConditionalGeneration(config)
-        if self.copying:
-            _start_by_copying(model)
-        return model
-
-
-@torch.no_grad()
-def _start_by_copying(model: BartForConditionalGeneration) -> None:
-    """Let the decoder's attention to the prompt begin as the identity."""
-    for layer in model.get_decoder().layers:
-        for projection in ("q_proj", "k_proj", "v_proj", "out_proj"):
-            torch.nn.init.eye_(getattr(layer.encoder_attn, projection).weight)
+        return BartForConditionalGeneration(config)
 
 
 class Encoded(NamedTuple):
@@ -169,7 +155,8 @@ class Generator(nn.Module):
         written = linear(decoded * self.output_scale, head).float().log_softmax(-1)
         if self.copier is None or encoded.items is None:
             return written
-        return self.copier(written, decoded, prefix, encoded.hidden, encoded.items)
+        mixed: Tensor = self.copier(written, decoded, prefix, encoded.hidden, encoded.items)
+        return mixed
 
     def sid_log_probs(self, encoded: Encoded, codes: Tensor) -> Tensor:
         """Log-probability of each code [B, X, C] of X candidates a prompt, given the codes before it: [B, X, C]."""

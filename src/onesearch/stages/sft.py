@@ -66,14 +66,17 @@ class SftStage(GeneratorStage):
         self.parents = ("log", "quantizer") + ((init_from,) if init_from else ())
 
     def configure_model(self) -> None:
-        """Start from the stage before, or from the backbone with SID embeddings drawn from the codebook."""
+        """Build the generator, with a copier where it is asked for."""
         if hasattr(self, "generator"):
             return
+        if self.copying and not self.views.fold_sids:
+            raise UserError(f"{self.name}: 'copying' repeats folded items: set 'views.fold_sids' of the data to true.")
         self._build_generator()
         if self.copying and self.generator.copier is None:
             self.generator.copier = Copier(self.generator.backbone.config.d_model)
 
     def _build_generator(self) -> None:
+        """Start from the stage before, or from the backbone with SID embeddings drawn from the codebook."""
         self.khqe = Khqe.open(self.run)
         if self.init_from:
             verify(self.run / self.init_from, "generator", [self.run / "quantizer"])
