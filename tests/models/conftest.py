@@ -18,7 +18,7 @@ from onesearch.models.generator import Generator
 from onesearch.models.history_adapter import HistoryAdapter
 from onesearch.sid.spec import SidSpec
 from onesearch.sid.vocabulary import Vocabulary
-from onesearch.tasks.prompt import MARKERS
+from onesearch.tasks.prompt import MARKERS, NUM_PLACES
 from onesearch.types import PromptBatch
 
 SPEC = SidSpec((4, 3, 2), (3, 2))
@@ -72,7 +72,7 @@ def build(vocabulary):
         torch.manual_seed(0)
         adapter = HistoryAdapter([torch.randn(size, 5) for size in SPEC.rq_sizes], 16, num_queries, num_heads=2)
         backbone = BACKBONES[name](vocabulary.size)
-        return Generator(backbone, vocabulary, adapter, Copier(16) if copying else None).eval()
+        return Generator(backbone, vocabulary, adapter, Copier(16, NUM_PLACES) if copying else None).eval()
 
     return build
 
@@ -84,21 +84,28 @@ def generator(build, request):
 
 
 @pytest.fixture
+def make_prompt(vocabulary):
+    """Rows of token ids, padded with 1 → PromptBatch without history; `sids` are those of the `<item>`s, in order."""
+
+    def make(*rows, history=None, sids=None):
+        width = max(map(len, rows))
+        ids = torch.tensor([[*row, *[1] * (width - len(row))] for row in rows])
+        mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows])
+        if sids is None:
+            return PromptBatch(ids, mask, history, None, None)
+        is_item = ids == vocabulary.marker("<item>")
+        listed = torch.full((*ids.shape, sids.shape[1]), -1)
+        listed[is_item] = sids
+        places = torch.full_like(ids, -1)
+        places[is_item] = torch.arange(len(sids))
+        return PromptBatch(ids, mask, history, listed, places)
+
+    return make
+
+
+@pytest.fixture
 def listing(vocabulary, make_prompt):
     """Two prompts: one lists three items, two of them with the same first codes, the other none."""
     item = vocabulary.marker("<item>")
     sids = torch.tensor([[1, 2, 0, 1, 0], [1, 2, 1, 0, 1], [3, 0, 0, 2, 1]])
-    return make_prompt([5, item, item, 6, item, 2], [7, 8, 2], folded=sids)
-
-
-@pytest.fixture
-def make_prompt():
-    """Rows of token ids, padded with 1 → PromptBatch without history."""
-
-    def make(*rows, history=None, folded=None):
-        width = max(map(len, rows))
-        ids = torch.tensor([[*row, *[1] * (width - len(row))] for row in rows])
-        mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows])
-        return PromptBatch(ids, mask, history, folded)
-
-    return make
+    return make_prompt([5, item, item, 6, item, 2], [7, 8, 2], sids=sids)

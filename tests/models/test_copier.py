@@ -8,13 +8,13 @@ import torch
 
 from onesearch.models.copier import NO_ITEM, Copier
 
-B, X, L, H, LEVEL, K = 2, 3, 4, 8, 2, 5
+B, X, L, H, LEVEL, K, PLACES = 2, 3, 4, 8, 2, 5, 6
 
 
 @pytest.fixture
 def copier():
     torch.manual_seed(0)
-    copier = Copier(H)
+    copier = Copier(H, PLACES)
     for parameter in copier.parameters():
         torch.nn.init.normal_(parameter)
     return copier
@@ -33,20 +33,22 @@ def inputs():
         "prefix": torch.randint(0, 2, (B, X, LEVEL)),
         "hidden": torch.randn(B, L, H),
         "items": items,
+        "places": torch.where(items[..., 0] == NO_ITEM, NO_ITEM, torch.randint(0, PLACES, (B, L))),
     }
 
 
 @torch.no_grad()
-def mixture(copier, log_probs, decoded, prefix, hidden, items, b, x):
+def mixture(copier, log_probs, decoded, prefix, hidden, items, places, b, x):
     """The formula of the docstring for one beam, in Python floats."""
-    places = [j for j in range(L) if items[b, j, 0] >= 0 and items[b, j, :LEVEL].tolist() == prefix[b, x].tolist()]
+    fitting = [j for j in range(L) if items[b, j, 0] >= 0 and items[b, j, :LEVEL].tolist() == prefix[b, x].tolist()]
     query = copier.query(decoded[b, x])
-    scores = {j: math.exp(float(query @ copier.key(hidden[b, j])) / math.sqrt(H)) for j in places}
-    gate = 1 / (1 + math.exp(-float(copier.gate(decoded[b, x])))) if places else 0.0
+    keys = {j: copier.key(hidden[b, j]) + copier.place.weight[places[b, j]] for j in fitting}
+    scores = {j: math.exp(float(query @ key) / math.sqrt(H)) for j, key in keys.items()}
+    gate = 1 / (1 + math.exp(-float(copier.gate(decoded[b, x])))) if fitting else 0.0
     probabilities = []
     for code in range(K):
         copied = sum(score for j, score in scores.items() if items[b, j, LEVEL] == code)
-        share = copied / sum(scores.values()) if places else 0.0
+        share = copied / sum(scores.values()) if fitting else 0.0
         probabilities.append((1 - gate) * math.exp(log_probs[b, x, code]) + gate * share)
     return probabilities
 
@@ -94,7 +96,7 @@ def test_a_closed_gate_writes_and_an_open_one_repeats(build, vocabulary, listing
     encoded = generator.encode(listing)
     generator.copier.gate.bias.fill_(60.0)
     probabilities = generator.sid_log_probs(encoded, sids)[0].sum(-1).exp()
-    listed = (sids[0].unsqueeze(1) == listing.folded).all(-1).any(-1)
+    listed = (sids[0].unsqueeze(1) == listing.listed[0]).all(-1).any(-1)
     assert probabilities[listed].min() > 0
     assert probabilities[listed].sum().item() == pytest.approx(1, abs=1e-4)
     generator.copier.gate.bias.fill_(-60.0)

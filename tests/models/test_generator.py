@@ -101,11 +101,11 @@ def test_slots_become_the_adapters_embeddings(generator, vocabulary, make_prompt
     assert not torch.allclose(got[1, 1:3], embedded[1, 1:3])
 
 
-def test_folded_items_become_the_sum_of_their_codes(generator, vocabulary, make_prompt):
+def test_listed_items_become_the_sum_of_their_codes(generator, vocabulary, make_prompt):
     """Row 0 holds one item, row 1 two: the encoder reads the sum of five embeddings in each place, in order."""
     item = vocabulary.marker("<item>")
     sids = torch.tensor([[0, 1, 0, 1, 0], [1, 1, 0, 0, 1], [1, 0, 1, 0, 0]])
-    prompt = make_prompt([5, item, 6, 2], [item, 7, item, 2], folded=sids)
+    prompt = make_prompt([5, item, 6, 2], [item, 7, item, 2], sids=sids)
     got = encoder_input(generator, prompt)
     table = generator.backbone.get_input_embeddings()
     want = torch.stack([sum(table(token) for token in vocabulary.sid_tokens(sid)) for sid in sids])

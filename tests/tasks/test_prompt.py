@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from onesearch.behavior.user_id import blend
-from onesearch.tasks.prompt import Prompt, collate_prompts, draw_shift
+from onesearch.tasks.prompt import LONGEST_LIST, Prompt, collate_prompts, draw_shift
 
 KNOWN = {
     "recent_queries": ("rug", "boots"),
@@ -105,18 +105,37 @@ def test_a_query_shown_as_unknown_has_no_record_of_its_own(make_writer, make_sea
     assert asked == [("red boots", 4, 0.8)]
 
 
-def test_folded_items_take_one_place_each(make_writer, make_search, read):
-    """Popular item 2, clicks 0 and 1 as three places; their rows follow in the same order, in a batch as their SIDs."""
+def test_folded_items_take_one_position_each(make_writer, make_search, read):
+    """Popular item 2, then clicks 0 and 1: each knows where it stands, and how far from its list's best or latest."""
     writer = make_writer(popular_for_all=True, num_popular=1, fold_sids=True)
     prompt = writer.search(make_search(**KNOWN))
     shown = read(prompt.tokens)
     assert "<popular> <item> <queries>" in shown
     assert "<clicks> <item> <item> <user>" in shown
-    assert list(prompt.folded) == [2, 0, 1]
-    plain = make_writer().about("<to_sid>", "<query>", [5])
+    item = writer.vocabulary.marker("<item>")
+    assert [one.position for one in prompt.listed] == [n for n, token in enumerate(prompt.tokens) if token == item]
+    assert [(one.row, one.place) for one in prompt.listed] == [(2, 0), (0, LONGEST_LIST + 1), (1, LONGEST_LIST)]
+
+
+def test_places_after_the_longest_list_are_one(make_writer, make_search):
+    """Forty popular items: the last nine share the last place."""
+    writer = make_writer(popular_for_all=True, num_popular=40, fold_sids=True)
+    places = [one.place for one in writer.search(make_search(cold_start=(0, 1) * 20)).listed]
+    assert places == [*range(LONGEST_LIST), *[LONGEST_LIST - 1] * 8]
+
+
+def test_a_batch_holds_sids_and_places_where_items_stand(make_writer, make_search):
+    writer = make_writer(popular_for_all=True, num_popular=1, fold_sids=True)
+    plain, prompt = make_writer().about("<to_sid>", "<query>", [5]), writer.search(make_search(**KNOWN))
     batch = collate_prompts([plain, prompt], writer.item_codes, pad=1)
-    assert batch.folded.tolist() == writer.item_codes[[2, 0, 1]].tolist()
-    assert collate_prompts([plain], writer.item_codes, pad=1).folded is None
+    assert batch.listed.shape == (*batch.input_ids.shape, 5)
+    assert torch.equal(batch.places >= 0, batch.input_ids == writer.vocabulary.marker("<item>"))
+    assert torch.equal(batch.places >= 0, batch.listed[..., 0] >= 0)
+    assert batch.listed[batch.places >= 0].tolist() == writer.item_codes[[2, 0, 1]].tolist()
+    assert batch.places[batch.places >= 0].tolist() == [0, LONGEST_LIST + 1, LONGEST_LIST]
+    alone = collate_prompts([plain], writer.item_codes, pad=1)
+    assert alone.listed is None
+    assert alone.places is None
 
 
 def test_a_long_query_is_cut(make_writer, make_search):

@@ -1,12 +1,14 @@
 """A pointer to the items that the prompt lists: an answer may be repeated instead of written anew.
 
     p(c_l | c_<l, x) = (1 − g)·p_gen(c_l | c_<l, x) + g·Σ_j a_j·[c_l of item j = c_l],   j with the codes c_<l
-    a = softmax_j (W_q h · W_k e_j)/√H,   g = σ(w·h + b), and 0 where no listed item has the codes c_<l
+    a = softmax_j W_q h · (W_k e_j + v_j)/√H,   g = σ(w·h + b), and 0 where no listed item has the codes c_<l
 
-h is the decoder's state, e_j the encoder's output at item j. Beams thereby walk down the listed items as they walk down
-the trie. The paper has no such part: its model learns to repeat from billions of searches. With thousands of them a
-small one never does, though most shoppers click what they, or others, clicked before. Pointer-generator networks
-(arXiv 1704.04368), with the attention cut to one prefix.
+h is the decoder's state, e_j the encoder's output at item j, v_j an embedding of its place: which list, and how far
+from the list's best or latest item. Beams thereby walk down the listed items as they walk down the trie.
+
+The paper has no such part: its model learns to repeat from billions of searches. With thousands of them a small one
+does not, though most shoppers click what they, or others, clicked before. A pointer-generator network (arXiv
+1704.04368), its attention cut to the items of one prefix.
 """
 
 import torch
@@ -25,18 +27,23 @@ class Copier(nn.Module):
 
     Args:
         hidden: H, width of the generator.
+        num_places: how many places the prompt's lists have together.
     """
 
-    def __init__(self, hidden: int) -> None:
+    def __init__(self, hidden: int, num_places: int) -> None:
         super().__init__()
         self.query = nn.Linear(hidden, hidden, bias=False)
         self.key = nn.Linear(hidden, hidden, bias=False)
+        self.place = nn.Embedding(num_places, hidden)
         self.gate = nn.Linear(hidden, 1)
         # The head is tied to the embeddings: a state already lies near the items whose codes it is about to write.
         nn.init.eye_(self.query.weight)
         nn.init.eye_(self.key.weight)
+        nn.init.zeros_(self.place.weight)
 
-    def forward(self, log_probs: Tensor, decoded: Tensor, prefix: Tensor, hidden: Tensor, items: Tensor) -> Tensor:
+    def forward(
+        self, log_probs: Tensor, decoded: Tensor, prefix: Tensor, hidden: Tensor, items: Tensor, places: Tensor
+    ) -> Tensor:
         """Log-probabilities [B, X, K_l] of the mixture.
 
         Args:
@@ -45,11 +52,13 @@ class Copier(nn.Module):
             prefix: their codes so far, [B, X, l].
             hidden: the encoder's output, [B, L, H].
             items: SIDs at the positions that hold an item, [B, L, C]; `NO_ITEM` elsewhere.
+            places: their places, [B, L].
         """
         level = prefix.shape[-1]
         is_item = items[:, None, :, 0] != NO_ITEM
         fits = (items[:, None, :, :level] == prefix[:, :, None, :]).all(-1) & is_item  # [B, X, L]
-        scores = self.query(decoded) @ self.key(hidden).mT * hidden.shape[-1] ** -0.5
+        keys = self.key(hidden) + self.place(places.clamp(min=0))
+        scores = self.query(decoded) @ keys.mT * hidden.shape[-1] ** -0.5
         scores = scores.float().masked_fill(~fits, torch.finfo(torch.float32).min)
         attention = scores.softmax(-1) * fits
         codes = items[:, None, :, level].clamp(min=0).expand_as(attention)

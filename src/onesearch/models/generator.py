@@ -92,7 +92,8 @@ class Encoded(NamedTuple):
 
     hidden: Tensor  # [B, L, H]
     attention_mask: Tensor  # [B, L]
-    items: Tensor | None = None  # [B, L, C] SIDs of the positions that hold a listed item, NO_ITEM elsewhere
+    listed: Tensor | None = None  # [B, L, C], as in the prompt
+    places: Tensor | None = None  # [B, L], as in the prompt
 
 
 class Generator(nn.Module):
@@ -123,16 +124,12 @@ class Generator(nn.Module):
         self.output_scale = config.d_model**-0.5 if scaled else 1.0
 
     def encode(self, prompt: PromptBatch) -> Encoded:
-        """Read the prompts; the long behaviour takes the place of the slot tokens, folded SIDs that of the items'."""
+        """Read the prompts; the long behaviour takes the place of the slot tokens, listed SIDs that of theirs."""
         embed = self.backbone.get_input_embeddings()
         embeddings = embed(prompt.input_ids)
-        items = None
-        if prompt.folded is not None:
-            places = (prompt.input_ids == self.vocabulary.marker("<item>")).unsqueeze(-1)
-            sids = embed(self.vocabulary.sid_tokens(prompt.folded)).sum(-2).to(embeddings.dtype)
-            embeddings = embeddings.masked_scatter(places, sids)
-            empty = prompt.folded.new_full((*prompt.input_ids.shape, prompt.folded.shape[-1]), NO_ITEM)
-            items = empty.masked_scatter(places, prompt.folded)
+        if prompt.listed is not None:
+            sids = embed(self.vocabulary.sid_tokens(prompt.listed.clamp(min=0))).sum(-2).to(embeddings.dtype)
+            embeddings = torch.where(prompt.listed[..., :1] == NO_ITEM, embeddings, sids)
         slots = prompt.input_ids == self.vocabulary.marker("<slot>")
         if prompt.history is not None and bool(slots.any()):
             has_slots = slots.any(1)
@@ -140,7 +137,7 @@ class Generator(nn.Module):
             embeddings = embeddings.masked_scatter(slots.unsqueeze(-1), memory)
         encoder = self.backbone.get_encoder()
         output = encoder(inputs_embeds=embeddings, attention_mask=prompt.attention_mask)
-        return Encoded(output.last_hidden_state, prompt.attention_mask, items)
+        return Encoded(output.last_hidden_state, prompt.attention_mask, prompt.listed, prompt.places)
 
     def level_log_probs(self, encoded: Encoded, decoded: Tensor, prefix: Tensor) -> Tensor:
         """Log-probabilities [B, X, K_l] of the next code.
@@ -153,9 +150,9 @@ class Generator(nn.Module):
         rows = self.vocabulary.level_slice(prefix.shape[-1])
         head = self.backbone.get_output_embeddings().weight[rows]
         written = linear(decoded * self.output_scale, head).float().log_softmax(-1)
-        if self.copier is None or encoded.items is None:
+        if self.copier is None or encoded.listed is None:
             return written
-        mixed: Tensor = self.copier(written, decoded, prefix, encoded.hidden, encoded.items)
+        mixed: Tensor = self.copier(written, decoded, prefix, encoded.hidden, encoded.listed, encoded.places)
         return mixed
 
     def sid_log_probs(self, encoded: Encoded, codes: Tensor) -> Tensor:

@@ -59,6 +59,7 @@ def load_generator(folder: Path) -> tuple[Generator, PreTrainedTokenizerBase, di
     adapter.load_state_dict(state)
     copier = None
     if (folder / "copier.safetensors").exists():
-        copier = Copier(backbone.config.d_model)
-        copier.load_state_dict(load_file(folder / "copier.safetensors"))
+        weights = load_file(folder / "copier.safetensors")
+        copier = Copier(backbone.config.d_model, len(weights["place.weight"]))
+        copier.load_state_dict(weights)
     return Generator(backbone, vocabulary, adapter, copier).eval(), load_tokenizer(folder), description["settings"]

@@ -18,7 +18,7 @@ from onesearch.models.text_tokenizer import load_tokenizer
 from onesearch.sid.vocabulary import Vocabulary
 from onesearch.stages.generation import GeneratorStage
 from onesearch.stages.stage import Optimization
-from onesearch.tasks.prompt import MARKERS, Views
+from onesearch.tasks.prompt import MARKERS, NUM_PLACES, Views
 from onesearch.types import GeneratorBatch, UserError
 
 
@@ -73,7 +73,7 @@ class SftStage(GeneratorStage):
             raise UserError(f"{self.name}: 'copying' repeats folded items: set 'views.fold_sids' of the data to true.")
         self._build_generator()
         if self.copying and self.generator.copier is None:
-            self.generator.copier = Copier(self.generator.backbone.config.d_model)
+            self.generator.copier = Copier(self.generator.backbone.config.d_model, NUM_PLACES)
 
     def _build_generator(self) -> None:
         """Start from the stage before, or from the backbone with SID embeddings drawn from the codebook."""

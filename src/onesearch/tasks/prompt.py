@@ -97,12 +97,30 @@ class Views:
     max_text: int = 24
 
 
+LISTS = ("<popular>", "<clicks>", "<relevant>")
+"""What lists items."""
+
+LONGEST_LIST = 32
+"""Places of a list that are told apart: whatever comes after them shares the last one."""
+
+NUM_PLACES = len(LISTS) * LONGEST_LIST
+"""Places of all lists."""
+
+
+class Listed(NamedTuple):
+    """An item that takes one position of a prompt."""
+
+    position: int
+    row: int
+    place: int  # which list, and how far from its best or latest item: 0 to NUM_PLACES - 1
+
+
 class Prompt(NamedTuple):
     """One prompt before padding."""
 
     tokens: list[int]
     history: tuple[Sequence[int], ...] = ()  # item rows: click, order, RSU
-    folded: Sequence[int] = ()  # item rows, one for each `<item>` among the tokens
+    listed: Sequence[Listed] = ()
 
 
 class PromptWriter:
@@ -177,17 +195,17 @@ class PromptWriter:
             tokens += self.sid(self.sid_of(query))
         is_new = not context.long_clicks and not context.long_orders
         popular = self.popular(context, query, hidden_from)
-        folded: list[int] = []
+        listed: list[Listed] = []
         if is_new or views.popular_for_all:
-            tokens += self.items("<popular>", popular, folded)
+            self.append_items("<popular>", popular, tokens, listed)
         if views.num_recent_queries and context.recent_queries:
             tokens.append(marker("<queries>"))
             for recent in slide(context.recent_queries, shift, views.num_recent_queries):
                 tokens += self.text(recent)
                 tokens += self.sid(self.sid_of(recent)) if views.recent_query_sids else []
-        tokens += self.items("<clicks>", clicks, folded)
+        self.append_items("<clicks>", clicks, tokens, listed)
         relevant = self.rsu(query, slide(context.long_clicks, shift, views.max_history), views.num_relevant_sids)
-        tokens += self.items("<relevant>", relevant, folded)
+        self.append_items("<relevant>", relevant, tokens, listed)
         if views.user_id and not is_new:
             tokens += [marker("<user>"), *self.user(context, shift)]
         history = self.history(context, query, shift, popular)
@@ -195,16 +213,22 @@ class PromptWriter:
             tokens += [marker("<history>"), *[marker("<slot>")] * views.num_slots]
         if views.profile and context.profile:
             tokens += [marker("<profile>"), *self.text(context.profile)]
-        return Prompt([*tokens, self.end], history, folded)
+        return Prompt([*tokens, self.end], history, listed)
 
-    def items(self, name: str, rows: Sequence[int], folded: list[int]) -> list[int]:
-        """Tokens of a named list of items; where SIDs are folded, its rows are appended to `folded`."""
+    def append_items(self, name: str, rows: Sequence[int], tokens: list[int], listed: list[Listed]) -> None:
+        """Write a named list of items to `tokens`; where SIDs are folded, its items to `listed` too."""
         if not rows:
-            return []
-        if self.views.fold_sids:
-            folded += rows
-            return [self.vocabulary.marker(name)] + [self.vocabulary.marker("<item>")] * len(rows)
-        return [self.vocabulary.marker(name), *(token for row in rows for token in self.item_tokens[row])]
+            return
+        tokens.append(self.vocabulary.marker(name))
+        if not self.views.fold_sids:
+            tokens += [token for row in rows for token in self.item_tokens[row]]
+            return
+        # Popular items are ranked, the others come by time: the first place is the best, or else the latest item.
+        ranks = range(len(rows)) if name == "<popular>" else range(len(rows))[::-1]
+        for rank, row in zip(ranks, rows, strict=True):
+            place = LISTS.index(name) * LONGEST_LIST + min(rank, LONGEST_LIST - 1)
+            listed.append(Listed(len(tokens), row, place))
+            tokens.append(self.vocabulary.marker("<item>"))
 
     def user(self, context: SearchContext, shift: int) -> list[int]:
         """The user ID's 2·C tokens; a part without behaviour is left out."""
@@ -261,9 +285,22 @@ def collate_prompts(prompts: Sequence[Prompt], item_codes: NDArray[np.integer], 
     for row, prompt in enumerate(prompts):
         input_ids[row, : len(prompt.tokens)] = torch.tensor(prompt.tokens)
         attention_mask[row, : len(prompt.tokens)] = 1
-    folded = [row for prompt in prompts for row in prompt.folded]
-    sids = torch.from_numpy(item_codes[folded]) if folded else None
-    return PromptBatch(input_ids, attention_mask, _histories(prompts, item_codes), sids)
+    return PromptBatch(input_ids, attention_mask, _histories(prompts, item_codes), *_listed(prompts, item_codes, width))
+
+
+def _listed(
+    prompts: Sequence[Prompt], item_codes: NDArray[np.integer], width: int
+) -> tuple[Tensor | None, Tensor | None]:
+    """SIDs [B, L, C] and places [B, L] of the listed items."""
+    found = [(number, *one) for number, prompt in enumerate(prompts) for one in prompt.listed]
+    if not found:
+        return None, None
+    numbers, positions, rows, places = np.array(found).T
+    sids = np.full((len(prompts), width, item_codes.shape[1]), PADDING)
+    sids[numbers, positions] = item_codes[rows]
+    where = np.full((len(prompts), width), PADDING)
+    where[numbers, positions] = places
+    return torch.from_numpy(sids), torch.from_numpy(where)
 
 
 def _histories(prompts: Sequence[Prompt], item_codes: NDArray[np.integer]) -> Tensor | None:
