@@ -1,6 +1,7 @@
 """KHQE over the tiny run: fusion by hand, SIDs that stay what they are, the RSU by brute force."""
 
 import json
+from collections import Counter
 from types import SimpleNamespace
 
 import numpy as np
@@ -107,16 +108,18 @@ def test_relevant_is_the_nearest_in_order(tiny_khqe):
     assert tiny_khqe.relevant(query, [], 4) == []
 
 
-def test_popular_items_are_of_the_past_and_of_the_known_queries(fresh, tiny_log):
-    """Of 'red boots' on its own: by falling clicks before the day; nothing on the log's first day."""
-    clicked = {
-        (context.query, item): 0 for context in tiny_log.contexts("train", "validation") for item in context.clicked
-    }
-    first, last = (tiny_log.contexts("train", "validation")[row].day for row in (0, -1))
-    assert fresh.popular("red boots", first, 5) == ()
-    found = fresh.popular("red boots", last + 1, 5)
-    assert found
-    assert set(found) <= {item for _, item in clicked}
+def test_it_remembers_the_clicks_of_the_log(fresh, tiny_log):
+    """Those of "red boots" by falling number, as counted here, and of its neighbours; none on the log's first day."""
+    searches = tiny_log.contexts("train", "validation")
+    clicks = Counter((context.query, item) for context in searches for item in context.clicked)
+    first, after = searches[0].day, searches[-1].day + 1
+    own = fresh.memory.own("red boots", after, 50)
+    counted = [clicks["red boots", item] for item in own]
+    assert sorted(own) == sorted(item for query, item in clicks if query == "red boots")
+    assert counted == sorted(counted, reverse=True)
+    assert fresh.memory.own("red boots", first, 5) == fresh.memory.similar("red boots", first, 5) == ()
+    assert set(fresh.memory.similar("red boots", after, 5)) <= {item for query, item in clicks if query != "red boots"}
+    assert len(fresh.memory.trending(after, 5)) == 5
 
 
 def test_table_and_trie_hold_the_catalogue(tiny_khqe):
@@ -140,12 +143,13 @@ def test_the_writer_shows_these_sids(tiny_khqe, tiny_engine):
 
 
 def test_what_it_remembers_is_forgotten_with_the_next_log(fresh, tiny_log):
-    """The first answer is kept; another log's queries take its place, and a log without clicks has no neighbours."""
+    """Another log's queries take the first one's place; a log without clicks has no neighbours."""
     day = tiny_log.contexts("train")[-1].day + 1
-    found = fresh.popular("red boots", day, 5)
-    fresh.remember(SimpleNamespace(clicked_items={"lamp": [3]}, pair_counts=tiny_log.pair_counts))
-    assert set(fresh.popular("red boots", day, 5)) <= {3}
-    fresh.remember(SimpleNamespace(clicked_items={}, pair_counts=tiny_log.pair_counts))
-    assert fresh.popular("red boots", day, 5) == ()
+    found = fresh.memory.similar("red boots", day, 5)
+    counts = {"pair_counts": tiny_log.pair_counts, "item_counts": tiny_log.item_counts}
+    fresh.remember(SimpleNamespace(clicked_items={"lamp": [3]}, **counts))
+    assert set(fresh.memory.similar("red boots", day, 5)) <= {3}
+    fresh.remember(SimpleNamespace(clicked_items={}, **counts))
+    assert fresh.memory.similar("red boots", day, 5) == ()
     fresh.remember(tiny_log)
-    assert fresh.popular("red boots", day, 5) == found != ()
+    assert fresh.memory.similar("red boots", day, 5) == found != ()

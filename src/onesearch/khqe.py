@@ -19,7 +19,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from onesearch.artifacts import verify, write_json
-from onesearch.behavior.popular import NOTHING_HIDDEN, NearestQueries
+from onesearch.behavior.memory import ClickMemory
 from onesearch.keywords.fusion import fuse
 from onesearch.keywords.lexicon import Lexicon
 from onesearch.log.prepared import Log
@@ -30,9 +30,6 @@ from onesearch.sid.table import SidTable, read_codes
 from onesearch.sid.trie import Trie
 from onesearch.sid.vocabulary import Vocabulary
 from onesearch.tasks.prompt import MARKERS, PromptWriter, Views
-
-MOST_REMEMBERED = 200_000
-"""Lists of popular items kept in memory: some tens of megabytes."""
 
 
 class KeywordEncoder:
@@ -88,8 +85,7 @@ class Khqe:
         self.item_codes = item_codes
         self.item_embeddings = item_embeddings
         self.priority = priority
-        self._nearest: NearestQueries | None = None
-        self._popular: dict[tuple[str, int, int, float], tuple[int, ...]] = {}
+        self.memory: ClickMemory | None = None
         self._texts: dict[str, int] = {}
         self._codes: list[list[int]] = []
         self._embeddings: list[Tensor] = []
@@ -143,29 +139,14 @@ class Khqe:
     def writer(self, tokenizer: PreTrainedTokenizerBase, views: Views) -> PromptWriter:
         """A prompt writer over these SIDs."""
         vocabulary = Vocabulary(len(tokenizer), self.spec, MARKERS)
-
-        return PromptWriter(tokenizer, vocabulary, self.item_codes, self.sid_of, views, self.relevant, self.popular)
+        return PromptWriter(tokenizer, vocabulary, self.item_codes, self.sid_of, views, self.relevant, self.memory)
 
     def remember(self, log: Log) -> None:
         """Take the queries of `log`, with what was clicked for them, as known."""
-        clicked = log.clicked_items
-        self.learn(clicked)
-        self._popular.clear()
-        self._nearest = None
-        if clicked:
-            embeddings = torch.stack([self.embedding_of(query) for query in clicked])
-            self._nearest = NearestQueries(list(clicked), embeddings, list(clicked.values()), log.pair_counts)
-
-    def popular(self, query: str, day: int, k: int, hidden_from: float = NOTHING_HIDDEN) -> tuple[int, ...]:
-        """Popular items of the nearest known queries, found once; see `NearestQueries`."""
-        if self._nearest is None:
-            return ()
-        asked = (query, day, k, hidden_from)
-        if asked not in self._popular:
-            if len(self._popular) >= MOST_REMEMBERED:
-                self._popular.clear()
-            self._popular[asked] = self._nearest.popular(self.embedding_of(query), day, k, hidden_from, query)
-        return self._popular[asked]
+        self.learn(log.clicked_items)
+        self.memory = ClickMemory(
+            log.clicked_items, self.embedding_of, log.pair_counts, log.item_counts, len(self.item_ids)
+        )
 
     def _remember(self, texts: Sequence[str], embeddings: Tensor, codes: Sequence[list[int]]) -> None:
         self._texts.update({text: len(self._codes) + row for row, text in enumerate(texts)})

@@ -20,14 +20,34 @@ def task_tokenizer():
     return train_tokenizer(["red boots", "blue boots", "wool rug", "shoes", "home"] * 3, 300)
 
 
+class Memory:
+    """Answers each question with fixed items, and notes what it was asked."""
+
+    def __init__(self, own=(), similar=(), trending=()):
+        self.answers = {"own": own, "similar": similar, "trending": trending}
+        self.asked = []
+
+    def __getattr__(self, name):
+        def answer(*question):
+            self.asked.append((name, *question))
+            return self.answers[name]
+
+        return answer
+
+
+@pytest.fixture
+def make_memory():
+    return Memory
+
+
 @pytest.fixture
 def make_writer(task_tokenizer):
     """A writer with these views; other queries than the three have the SID 0 0 0 0 0."""
 
-    def make(relevant=None, popular=None, **views):
+    def make(relevant=None, memory=None, **views):
         vocabulary = Vocabulary(len(task_tokenizer), SPEC, MARKERS)
         sid_of = lambda query: QUERY_CODES.get(query, [0] * 5)  # noqa: E731
-        return PromptWriter(task_tokenizer, vocabulary, CODES, sid_of, Views(**views), relevant, popular)
+        return PromptWriter(task_tokenizer, vocabulary, CODES, sid_of, Views(**views), relevant, memory)
 
     return make
 

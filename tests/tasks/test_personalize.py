@@ -87,24 +87,19 @@ def test_a_search_of_which_nothing_is_known(writer, read):
     assert read(writer.search(unknown_search("rug", 5)).tokens) == "<to_item> <query> rug 3.2.1.2.1 </s>"
 
 
-def test_a_query_shown_as_unknown_loses_its_own_clicks(corpus, make_writer, read, make_search):
+def test_a_query_shown_as_unknown_loses_its_own_clicks(corpus, make_writer, make_memory, read, make_search):
     """Its neighbours, asked for the search's own day and without what is near the query, stand in for them."""
-    asked = []
-
-    def popular(*question):
-        asked.append(question)
-        return (0,)
-
-    writer = make_writer(popular=popular, num_popular=2)
+    memory = make_memory(similar=(0,))
+    writer = make_writer(memory=memory, num_similar=2)
     context = make_search(clicked=(1,), cold_start=(2, 1))
     one = type(corpus)(**{**corpus.__dict__, "searches": [context]})
     sample = SearchToItem(**PLAIN | {"unknown_rate": 1}).sample(one, writer, 0, random.Random(0))
-    assert "<popular> 0.1.2.0.1 <history>" in read(sample.prompt.tokens)
-    [(query, day, count, hidden_from)] = asked
-    assert (query, day, count) == ("red boots", 5, 4)
+    assert "2.2.0.0.0 <similar> 0.1.2.0.1 <history>" in read(sample.prompt.tokens)
+    [(question, query, day, count, hidden_from)] = memory.asked
+    assert (question, query, day, count) == ("similar", "red boots", 5, 2)
     assert hidden_from in HIDING
     known = SearchToItem(**PLAIN).sample(one, writer, 0, random.Random(0))
-    assert "<popular> 3.0.1.1.1 1.1.0.2.0 <history>" in read(known.prompt.tokens)
+    assert "<popular> 3.0.1.1.1 1.1.0.2.0 <similar> 0.1.2.0.1 <history>" in read(known.prompt.tokens)
 
 
 @pytest.mark.parametrize("task", [SearchToItem(), TitleToItem()])
@@ -113,17 +108,13 @@ def test_the_same_chance_writes_the_same_example(corpus, writer, task):
     assert one == two
 
 
-def test_popular_items_may_be_those_of_an_earlier_day(corpus, make_writer, make_search):
-    """Of day 5 with an age of up to 3: asked for days 2 to 5, and yesterday's own record is shown on day 5 alone."""
-    days = set()
-
-    def popular(query, day, k, hidden_from):
-        days.add(day)
-        return (0,)
-
-    writer = make_writer(popular=popular, num_popular=2)
+def test_clicks_may_be_remembered_until_an_earlier_day(corpus, make_writer, make_memory, make_search):
+    """Of day 5 with an age of up to 3: asked for days 2 to 5; the record of day 5 itself comes with the search."""
+    memory = make_memory(own=(0,))
+    writer = make_writer(memory=memory, num_similar=1)
     one = type(corpus)(**{**corpus.__dict__, "searches": [make_search(clicked=(1,), cold_start=(2,))]})
     task, rng = SearchToItem(**PLAIN | {"largest_age": 3}), random.Random(0)
     shown = {tuple(task.sample(one, writer, 0, rng).prompt.history[0]) for _ in range(40)}
-    assert days == {2, 3, 4, 5}
-    assert shown == {(0,), (2, 0)}
+    assert {day for question, _, day, *_ in memory.asked if question == "own"} == {2, 3, 4}
+    assert {day for question, _, day, *_ in memory.asked if question == "similar"} == {2, 3, 4, 5}
+    assert shown == {(0,), (2,)}

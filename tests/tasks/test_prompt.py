@@ -9,6 +9,9 @@ import torch
 from onesearch.behavior.user_id import blend
 from onesearch.tasks.prompt import LONGEST_LIST, Prompt, collate_prompts, draw_shift
 
+CLICKS = 3 * LONGEST_LIST
+"""The first place of `<clicks>`, the fourth list."""
+
 KNOWN = {
     "recent_queries": ("rug", "boots"),
     "recent_clicks": (0, 1),
@@ -82,27 +85,42 @@ def test_a_new_user_gets_the_querys_popular_items(writer, make_search, read):
     assert "<popular>" not in read(writer.search(make_search(**KNOWN)).tokens)
 
 
-def test_few_own_clicks_are_filled_up_from_the_neighbours(make_writer, make_search, read):
-    """Own item 2 first, then the neighbours' 0 and 1 without it, cut at two; not where the view is off."""
-    context, popular = make_search(cold_start=(2,)), lambda *_: (2, 0, 1)
-    shown = read(make_writer(popular=popular, num_popular=2).search(context).tokens)
-    assert "<popular> 3.0.1.1.1 0.1.2.0.1 <history>" in shown
-    off = make_writer(popular=popular, popular_of_neighbors=False)
+def test_similar_queries_tell_what_the_querys_own_clicks_do_not(make_writer, make_memory, make_search, read):
+    """Own item 2, then the neighbours' 0 without it, cut at one; a user with history,
+    who is shown no own item, gets it here; nobody gets any where the view is off.
+    """
+    context = make_search(cold_start=(2,))
+    writer = make_writer(memory=make_memory(similar=(2, 0, 1)), num_similar=1)
+    assert "<popular> 3.0.1.1.1 <similar> 0.1.2.0.1 <history>" in read(writer.search(context).tokens)
+    known = writer.search(context._replace(**KNOWN)).tokens
+    assert "<query> red boots 2.2.0.0.0 <similar> 3.0.1.1.1 <queries>" in read(known)
+    off = make_writer(memory=make_memory(similar=(2, 0, 1)), num_similar=0)
     assert "<popular> 3.0.1.1.1 <history>" in read(off.search(context).tokens)
 
 
-def test_a_query_shown_as_unknown_has_no_record_of_its_own(make_writer, make_search, read):
+def test_what_is_trending_is_shown_for_any_query(make_writer, make_memory, make_search, read):
+    memory = make_memory(trending=(1, 0))
+    shown = read(make_writer(memory=memory, num_similar=0, num_trending=2).search(make_search(day=9)).tokens)
+    assert shown == "<to_item> <query> red boots 2.2.0.0.0 <trending> 1.1.0.2.0 0.1.2.0.1 </s>"
+    assert memory.asked == [("trending", 9, 2)]
+
+
+def test_a_query_shown_as_unknown_has_no_record_of_its_own(make_writer, make_memory, make_search, read):
     """The neighbours of the query itself, not of its typo, less the near ones; the own item 2 is gone."""
-    asked = []
-
-    def popular(query, day, k, hidden_from):
-        asked.append((query, k, hidden_from))
-        return (0,)
-
-    writer = make_writer(popular=popular, num_popular=2)
+    memory = make_memory(similar=(0,))
+    writer = make_writer(memory=memory, num_similar=2)
     shown = read(writer.search(make_search(cold_start=(2,)), "erd boots", hidden_from=0.8).tokens)
-    assert "<popular> 0.1.2.0.1 <history>" in shown
-    assert asked == [("red boots", 4, 0.8)]
+    assert "<similar> 0.1.2.0.1 <history>" in shown
+    assert "<popular>" not in shown
+    assert memory.asked == [("similar", "red boots", 5, 2, 0.8)]
+
+
+def test_an_earlier_day_is_remembered_as_it_was_then(make_writer, make_memory, make_search):
+    """On day 3 item 0 was the query's own; without a log nothing is."""
+    context, memory = make_search(cold_start=(2, 1)), make_memory(own=(0,))
+    assert make_writer(memory=memory).as_remembered(context, 3) == context._replace(day=3, cold_start=(0,))
+    assert memory.asked == [("own", "red boots", 3, 2)]
+    assert make_writer().as_remembered(context, 3) == context._replace(day=3, cold_start=())
 
 
 def test_folded_items_take_one_position_each(make_writer, make_search, read):
@@ -114,7 +132,7 @@ def test_folded_items_take_one_position_each(make_writer, make_search, read):
     assert "<clicks> <item> <item> <user>" in shown
     item = writer.vocabulary.marker("<item>")
     assert [one.position for one in prompt.listed] == [n for n, token in enumerate(prompt.tokens) if token == item]
-    assert [(one.row, one.place) for one in prompt.listed] == [(2, 0), (0, LONGEST_LIST + 1), (1, LONGEST_LIST)]
+    assert [(one.row, one.place) for one in prompt.listed] == [(2, 0), (0, CLICKS + 1), (1, CLICKS)]
 
 
 def test_places_after_the_longest_list_are_one(make_writer, make_search):
@@ -132,7 +150,7 @@ def test_a_batch_holds_sids_and_places_where_items_stand(make_writer, make_searc
     assert torch.equal(batch.places >= 0, batch.input_ids == writer.vocabulary.marker("<item>"))
     assert torch.equal(batch.places >= 0, batch.listed[..., 0] >= 0)
     assert batch.listed[batch.places >= 0].tolist() == writer.item_codes[[2, 0, 1]].tolist()
-    assert batch.places[batch.places >= 0].tolist() == [0, LONGEST_LIST + 1, LONGEST_LIST]
+    assert batch.places[batch.places >= 0].tolist() == [0, CLICKS + 1, CLICKS]
     alone = collate_prompts([plain], writer.item_codes, pad=1)
     assert alone.listed is None
     assert alone.places is None

@@ -23,6 +23,7 @@ class _RunningTotals:
         order = np.lexsort((days, keys))
         self.days_start = int(days.min()) if len(days) else 0
         self.num_days = int(days.max()) - self.days_start + 2 if len(days) else 1
+        self.end = self.days_start + self.num_days - 1
         self.keys = keys[order]
         self.stamps = self.keys * self.num_days + (days[order] - self.days_start)
         # Row 0 of `totals` is "nothing yet", so that a miss needs no branch.
@@ -48,6 +49,7 @@ class ItemCounts:
 
     def __init__(self, items: Int64, days: Int64, totals: Int64) -> None:
         self._totals = _RunningTotals(items, days, totals)
+        self.end = self._totals.end  # the day after the last one that is counted
 
     def lookup(self, items: Int64, days: Int64) -> Int64:
         """Totals of item rows [n] before days [n]: [n, 3], frozen at the test boundary."""

@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from onesearch.log.schema import MICROSECONDS_OF_DAY, RECENT
+from onesearch.log.schema import COLD_START, MICROSECONDS_OF_DAY, RECENT
 from onesearch.types import SearchContext
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def live_context(
         long_clicks=tuple(click.item for click in clicks),
         long_click_days=tuple(click.us // MICROSECONDS_OF_DAY for click in clicks),
         long_orders=tuple(order.item for order in orders),
-        cold_start=most_clicked.get(query, ()),
+        cold_start=most_clicked.get(query, ())[:COLD_START],
         profile=_profile(log, user_id),
         clicked=(),
         purchased=(),

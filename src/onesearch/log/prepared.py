@@ -15,7 +15,7 @@ from onesearch.log.counts import ItemCounts, PairCounts
 from onesearch.log.live import live_context
 from onesearch.log.ragged import Ragged
 from onesearch.log.report import LogError
-from onesearch.log.schema import COLD_START, MICROSECONDS_OF_DAY, SPLITS, Array, Column
+from onesearch.log.schema import MICROSECONDS_OF_DAY, SPLITS, Array, Column
 from onesearch.log.text import normalize_query
 from onesearch.types import SearchContext
 
@@ -125,14 +125,14 @@ class Log:
 
     @cached_property
     def clicked_items(self) -> dict[str, tuple[int, ...]]:
-        """Normalised query -> item rows most clicked for it before the test boundary, best first."""
+        """Normalised query -> all item rows clicked for it before the test boundary, best first."""
         table = self._read("query_item_days").group_by(["query", "item_id"]).aggregate([("clicks", "max")])
         table = table.filter(pc.field("clicks_max") > 0)
         table = table.sort_by([("query", "ascending"), ("clicks_max", "descending"), ("item_id", "ascending")])
         best: dict[str, list[int]] = {}
         for query, row in zip(table["query"].to_pylist(), self._rows(table["item_id"]).tolist(), strict=True):
             best.setdefault(str(query), []).append(row)
-        return {query: tuple(rows[:COLD_START]) for query, rows in best.items()}
+        return {query: tuple(rows) for query, rows in best.items()}
 
     @cached_property
     def bought_outside(self) -> dict[str, list[tuple[int, int]]]:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from onesearch.behavior.cold import with_default
-from onesearch.behavior.popular import QueryCounts
+from onesearch.behavior.memory import QueryCounts
 from onesearch.behavior.user_id import user_id
 from onesearch.behavior.window import Window, window
 from onesearch.types import SearchContext

@@ -4,7 +4,7 @@ import random
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from onesearch.behavior.popular import NOTHING_HIDDEN
+from onesearch.behavior.memory import NOTHING_HIDDEN
 from onesearch.tasks.prompt import PromptWriter, draw_shift
 from onesearch.tasks.task import Corpus, Sample, Task
 from onesearch.types import SearchContext
@@ -24,8 +24,8 @@ class SearchToItem(Task):
         anonymous_rate: share of searches shown without their user, as a new user's would be.
         unknown_rate: share of searches whose query is shown as one that was never seen before: what is known of it, and
             of queries nearer to it than a random cosine of `HIDING`, is hidden.
-        largest_age: popular items are counted until a random day, at most so many before yesterday; a served model's
-            counts end where its log ends, too. Needs `Views.popular_of_neighbors`.
+        largest_age: clicks are remembered until a random day, at most so many before yesterday; a served model's
+            memory ends where its log ends, too.
     """
 
     typo_rate: float = 0.1
@@ -50,8 +50,7 @@ class SearchToItem(Task):
         shift = draw_shift(context, self.slide_rate, self.largest_slide, rng)
         hidden_from = rng.choice(HIDING) if rng.random() < self.unknown_rate else NOTHING_HIDDEN
         if age := rng.randint(0, self.largest_age):
-            # Yesterday's own record goes; the one as of that day comes in with the neighbours', before theirs.
-            context = context._replace(day=context.day - age, cold_start=())
+            context = writer.as_remembered(context, context.day - age)
         return Sample(writer.search(context, query, shift, hidden_from), corpus.item_codes[item].tolist())
 
 

@@ -2,8 +2,8 @@
 
 Training, preference optimisation and serving all write it here. The whole prompt of a search (OneSearch §3):
 
-    <to_item> <query> text SID_q <popular> SIDs <queries> text SID … <clicks> SIDs
-    <relevant> SIDs <user> ID <history> <slot>×N_M <profile> text </s>
+    <to_item> <query> text SID_q <popular> SIDs <similar> SIDs <trending> SIDs <queries> text SID …
+    <clicks> SIDs <relevant> SIDs <user> ID <history> <slot>×N_M <profile> text </s>
 
 With `Views.fold_sids` each item of a list takes one position, `<item>`, whose embedding is the sum of its C codes'.
 """
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from onesearch.behavior.popular import NOTHING_HIDDEN
+from onesearch.behavior.memory import NOTHING_HIDDEN, ClickMemory
 from onesearch.behavior.user_id import NONE, user_id
 from onesearch.behavior.window import PADDING, slide, window
 from onesearch.sid.vocabulary import Vocabulary
@@ -35,6 +35,8 @@ MARKERS = (
     "<title>",
     "<sid>",
     "<popular>",
+    "<similar>",
+    "<trending>",
     "<queries>",
     "<clicks>",
     "<relevant>",
@@ -48,9 +50,6 @@ MARKERS = (
 
 NUM_RQ_LEVELS = 3
 """The residual codes of an item stand for it in a long sequence."""
-
-Popular = Callable[[str, int, int, float], Sequence[int]]
-"""From a query, a day, a count and the nearness from which on queries are hidden to popular items of the known ones."""
 
 SidOf = Callable[[str], Sequence[int]]
 """From a normalised query to its codes."""
@@ -66,7 +65,8 @@ class Views:
         query_sid: SID_q behind the query text.
         num_popular: items most clicked for this query until the day before.
         popular_for_all: show them to every user; false: as the paper does, only where a user has no history.
-        popular_of_neighbors: fill them up from the nearest known queries, where few clicks are known for this one.
+        num_similar: further items most clicked for the nearest known queries: what a query without clicks can go by.
+        num_trending: items most clicked of late, whatever the query: what remains where nobody understands it.
         num_recent_queries: m, latest queries.
         recent_query_sids: their SIDs behind their texts.
         num_recent_clicks: m, latest clicked items.
@@ -84,7 +84,8 @@ class Views:
     query_sid: bool = True
     num_popular: int = 5
     popular_for_all: bool = False
-    popular_of_neighbors: bool = True
+    num_similar: int = 5
+    num_trending: int = 0
     num_recent_queries: int = 5
     recent_query_sids: bool = True
     num_recent_clicks: int = 5
@@ -97,7 +98,7 @@ class Views:
     max_text: int = 24
 
 
-LISTS = ("<popular>", "<clicks>", "<relevant>")
+LISTS = ("<popular>", "<similar>", "<trending>", "<clicks>", "<relevant>")
 """What lists items."""
 
 LONGEST_LIST = 32
@@ -133,7 +134,7 @@ class PromptWriter:
         sid_of: codes of a query.
         views: what the prompt shows.
         relevant: picks the RSU from a query and a long history: (query, item rows, count) → item rows.
-        popular: finds popular items of the nearest known queries.
+        memory: what the log remembers of clicks; None: there is no log.
     """
 
     def __init__(
@@ -144,7 +145,7 @@ class PromptWriter:
         sid_of: SidOf,
         views: Views,
         relevant: Callable[[str, Sequence[int], int], Sequence[int]] | None = None,
-        popular: Popular | None = None,
+        memory: ClickMemory | None = None,
     ) -> None:
         self.tokenizer = tokenizer
         self.vocabulary = vocabulary
@@ -152,7 +153,7 @@ class PromptWriter:
         self.sid_of = sid_of
         self.views = views
         self.relevant = relevant
-        self.nearest_popular = popular
+        self.memory = memory
         offsets = np.array(vocabulary.spec.offsets) + vocabulary.num_text_tokens
         self.offsets = offsets
         self.item_tokens = (item_codes + offsets).tolist()
@@ -194,10 +195,13 @@ class PromptWriter:
         if views.query_sid:
             tokens += self.sid(self.sid_of(query))
         is_new = not context.long_clicks and not context.long_orders
-        popular = self.popular(context, query, hidden_from)
+        popular = self.popular(context, query, hidden_from) if is_new or views.popular_for_all else ()
+        similar = self.similar(context, query, hidden_from, popular)
         listed: list[Listed] = []
-        if is_new or views.popular_for_all:
-            self.append_items("<popular>", popular, tokens, listed)
+        self.append_items("<popular>", popular, tokens, listed)
+        self.append_items("<similar>", similar, tokens, listed)
+        if self.memory is not None and views.num_trending:
+            self.append_items("<trending>", self.memory.trending(context.day, views.num_trending), tokens, listed)
         if views.num_recent_queries and context.recent_queries:
             tokens.append(marker("<queries>"))
             for recent in slide(context.recent_queries, shift, views.num_recent_queries):
@@ -208,7 +212,7 @@ class PromptWriter:
         self.append_items("<relevant>", relevant, tokens, listed)
         if views.user_id and not is_new:
             tokens += [marker("<user>"), *self.user(context, shift)]
-        history = self.history(context, query, shift, popular)
+        history = self.history(context, query, shift, popular or similar)
         if any(history):
             tokens += [marker("<history>"), *[marker("<slot>")] * views.num_slots]
         if views.profile and context.profile:
@@ -223,8 +227,8 @@ class PromptWriter:
         if not self.views.fold_sids:
             tokens += [token for row in rows for token in self.item_tokens[row]]
             return
-        # Popular items are ranked, the others come by time: the first place is the best, or else the latest item.
-        ranks = range(len(rows)) if name == "<popular>" else range(len(rows))[::-1]
+        # What others click is ranked, the shopper's own comes by time: the first place is the best or the latest item.
+        ranks = range(len(rows))[::-1] if name in ("<clicks>", "<relevant>") else range(len(rows))
         for rank, row in zip(ranks, rows, strict=True):
             place = LISTS.index(name) * LONGEST_LIST + min(rank, LONGEST_LIST - 1)
             listed.append(Listed(len(tokens), row, place))
@@ -240,21 +244,30 @@ class PromptWriter:
         halves = codes.reshape(2, -1)
         return [token for half in halves if half[0] != NONE for token in self.sid(half.tolist())]
 
-    def popular(self, context: SearchContext, query: str, hidden_from: float = NOTHING_HIDDEN) -> Sequence[int]:
-        """Items most clicked for the query until the day before, filled up from its nearest known queries."""
-        k = self.views.num_popular
-        own = context.cold_start[:k] if query == context.query and hidden_from >= NOTHING_HIDDEN else ()
-        if len(own) == k or not self.views.popular_of_neighbors or self.nearest_popular is None:
-            return own
+    def popular(self, context: SearchContext, query: str, hidden_from: float) -> Sequence[int]:
+        """Items most clicked for this very query until the day before."""
+        is_known = query == context.query and hidden_from >= NOTHING_HIDDEN
+        return context.cold_start[: self.views.num_popular] if is_known else ()
+
+    def similar(self, context: SearchContext, query: str, hidden_from: float, beside: Sequence[int]) -> Sequence[int]:
+        """Items most clicked for the nearest known queries until the day before, without those `beside` them."""
+        k = self.views.num_similar
+        if self.memory is None or not k:
+            return ()
         # What is hidden is measured from the query itself: its typo may lie farther from it than that.
         asked = query if hidden_from >= NOTHING_HIDDEN else context.query
-        nearest = self.nearest_popular(asked, context.day, 2 * k, hidden_from)
-        return tuple(dict.fromkeys([*own, *nearest]))[:k]
+        found = self.memory.similar(asked, context.day, k + len(beside), hidden_from)
+        return tuple(item for item in found if item not in beside)[:k]
+
+    def as_remembered(self, context: SearchContext, day: int) -> SearchContext:
+        """The same search where clicks are remembered until the day before `day` only."""
+        own = self.memory.own(context.query, day, len(context.cold_start)) if self.memory is not None else ()
+        return context._replace(day=day, cold_start=own)
 
     def history(
         self, context: SearchContext, query: str, shift: int, popular: Sequence[int]
     ) -> tuple[Sequence[int], ...]:
-        """Click, order and RSU sequences as item rows; for a user without any, the query's popular items."""
+        """Click, order and RSU sequences as item rows; for a user without any, those popular for the query."""
         if not self.views.max_history or not self.views.num_slots:
             return ((), (), ())
         clicks = slide(context.long_clicks, shift, self.views.max_history)
