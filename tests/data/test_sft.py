@@ -104,6 +104,9 @@ def test_the_corpus_is_that_of_the_training_searches(tiny_log, tiny_corpus):
 def test_the_corpus_repeats_with_the_seed(tiny_log, tiny_khqe, tiny_corpus):
     again = build_corpus(tiny_log, tiny_khqe, tiny_corpus.searches, 3, 2, seed=0)
     assert (again.typos, again.fragments) == (tiny_corpus.typos, tiny_corpus.fragments)
+    assert again.babble == tiny_corpus.babble
+    assert tiny_corpus.babble
+    assert not set(tiny_corpus.babble) & {"", *tiny_corpus.queries}
     other = build_corpus(tiny_log, tiny_khqe, tiny_corpus.searches, 3, 2, seed=1)
     assert other.typos != again.typos
 

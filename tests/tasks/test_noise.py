@@ -1,4 +1,4 @@
-"""Typos are one slip away from the text, fragments are words of the title."""
+"""Typos are one slip away from the text, fragments are words of the title, babble has the letters of real queries."""
 
 import random
 
@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from onesearch.tasks.noise import NEIGHBOURS, fragment, typo
+from onesearch.tasks.noise import NEIGHBOURS, Babbler, fragment, typo
 
 
 def distance(a, b):
@@ -61,3 +61,21 @@ def test_fragments_differ_and_an_empty_title_has_none():
 @pytest.mark.parametrize("make", [lambda rng: typo("red boots", rng), lambda rng: fragment(list("abcdef"), rng)])
 def test_noise_repeats_with_the_seed(make):
     assert [make(random.Random(seed)) for seed in range(20)] == [make(random.Random(seed)) for seed in range(20)]
+
+
+def test_babble_follows_real_letters():
+    """Each three letters of it, ends included, stand in a real query; with one query it is that query."""
+    queries = ["red boots", "blue boots", "wool rug"]
+    triples = {("  " + query + "\n")[i : i + 3] for query in queries for i in range(len(query) + 1)}
+    babbler, rng = Babbler(queries), random.Random(0)
+    written = [babbler.write(rng, longest=40) for _ in range(200)]
+    for text in written:
+        assert {("  " + text)[i : i + 3] for i in range(len(text))} <= triples
+        assert 0 < len(text) <= 40
+    assert set(written) - set(queries)
+    assert Babbler(["rug"]).write(rng) == "rug"
+
+
+def test_babble_ends():
+    """Of two letters that only follow each other, at most as many as are allowed."""
+    assert len(Babbler(["abababababababab"]).write(random.Random(0), longest=12)) <= 12

@@ -4,6 +4,7 @@ import random
 
 import pytest
 
+from onesearch.behavior.memory import NOTHING_HIDDEN
 from onesearch.tasks.personalize import HIDING, SearchToItem, TitleToItem, anonymous, unknown_search
 
 PLAIN = {"typo_rate": 0, "slide_rate": 0, "anonymous_rate": 0, "unknown_rate": 0}
@@ -100,6 +101,19 @@ def test_a_query_shown_as_unknown_loses_its_own_clicks(corpus, make_writer, make
     assert hidden_from in HIDING
     known = SearchToItem(**PLAIN).sample(one, writer, 0, random.Random(0))
     assert "<popular> 3.0.1.1.1 1.1.0.2.0 <similar> 0.1.2.0.1 <history>" in read(known.prompt.tokens)
+
+
+def test_an_unreadable_query_keeps_the_answer(corpus, make_writer, make_memory, read, make_search):
+    """Babble in place of the words: its own SID and neighbours, no record of the real query's, and the same answer."""
+    memory = make_memory(similar=(0,), trending=(2,))
+    writer = make_writer(memory=memory, num_similar=1, num_trending=1)
+    searches = [make_search(clicked=(1,), cold_start=(2,))]
+    one = type(corpus)(**{**corpus.__dict__, "searches": searches, "babble": ["rug"]})
+    sample = SearchToItem(**PLAIN | {"unreadable_rate": 1, "unknown_rate": 1}).sample(one, writer, 0, random.Random(0))
+    shown = read(sample.prompt.tokens)
+    assert shown.startswith("<to_item> <query> rug 3.2.1.2.1 <similar> 0.1.2.0.1 <trending> 3.0.1.1.1 <history>")
+    assert sample.answer == [1, 1, 0, 2, 0]
+    assert memory.asked[0] == ("similar", "rug", 5, 1, NOTHING_HIDDEN)
 
 
 @pytest.mark.parametrize("task", [SearchToItem(), TitleToItem()])

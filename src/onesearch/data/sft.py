@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 
 import lightning
@@ -14,10 +15,13 @@ from onesearch.data.tokenizer import ensure_tokenizer, open_tokenizer
 from onesearch.khqe import Khqe
 from onesearch.log.prepared import Log
 from onesearch.log.text import item_texts, normalize_query
-from onesearch.tasks.noise import fragment, typo
+from onesearch.tasks.noise import Babbler, fragment, typo
 from onesearch.tasks.prompt import PromptWriter, Views, collate_prompts
 from onesearch.tasks.task import Corpus, Sample, Task
 from onesearch.types import GeneratorBatch, SearchContext
+
+NUM_BABBLE = 500
+"""Unreadable queries prepared once: each needs a SID."""
 
 
 class SftData(lightning.LightningDataModule):
@@ -116,8 +120,10 @@ def build_corpus(
     queries = sorted({context.query for context in searches})
     titles = [normalize_query(title).split() for title in log.items["title"].to_pylist()]
     typos = {query: tuple(typo(query, rng) for _ in range(num_typos)) for query in queries}
+    babbler = Babbler(queries)
+    babble = sorted({babbler.write(rng) for _ in range(NUM_BABBLE if queries else 0)} - {"", *queries})
     fragments = [tuple(fragment(title, rng) for _ in range(num_fragments)) for title in titles]
-    khqe.learn([*queries, *(t for texts in typos.values() for t in texts), *(f for texts in fragments for f in texts)])
+    khqe.learn(chain(queries, babble, *typos.values(), *fragments))
     return Corpus(
         queries=queries,
         item_texts=item_texts(log.items),
@@ -126,6 +132,7 @@ def build_corpus(
         pairs=[(context.query, item) for context in searches for item in context.clicked],
         searches=searches,
         typos=typos,
+        babble=babble,
         fragments=fragments,
     )
 

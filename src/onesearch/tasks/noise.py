@@ -1,10 +1,11 @@
-"""Text augmentation: how shoppers really write. Typos, and fragments of a title as a shopper would remember it.
+"""Text augmentation: how shoppers really write. Typos, fragments of a title as a shopper would remember it, babble.
 
 Each function takes the caller's random generator, so that a seed fixes every text.
 """
 
 import random
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 
 NEIGHBOURS = {
     **dict(zip("qwertyuiop", ["wa", "qes", "wrd", "etf", "ryg", "tuh", "yij", "uok", "ipl", "o"], strict=True)),
@@ -48,3 +49,25 @@ def fragment(words: Sequence[str], rng: random.Random, max_words: int = 4) -> st
         start = 0 if rng.random() < 0.5 else rng.randrange(len(words) - length + 1)
         return " ".join(words[start : start + length])
     return " ".join(words[i] for i in sorted(rng.sample(range(len(words)), length)))
+
+
+class Babbler:
+    """Writes queries that nobody can read: letters follow each other as in real ones, a Markov chain of order two.
+
+    Args:
+        queries: real ones, at least one that is not empty.
+    """
+
+    def __init__(self, queries: Iterable[str]) -> None:
+        self._next: dict[str, list[str]] = defaultdict(list)
+        for query in queries:
+            padded = "  " + query + "\n"
+            for i in range(2, len(padded)):
+                self._next[padded[i - 2 : i]].append(padded[i])
+
+    def write(self, rng: random.Random, longest: int = 30) -> str:
+        """One query; now and then a real one."""
+        text = "  "
+        while not text.endswith("\n") and len(text) < longest:
+            text += rng.choice(self._next[text[-2:]])
+        return text.strip()

@@ -24,6 +24,8 @@ class SearchToItem(Task):
         anonymous_rate: share of searches shown without their user, as a new user's would be.
         unknown_rate: share of searches whose query is shown as one that was never seen before: what is known of it, and
             of queries nearer to it than a random cosine of `HIDING`, is hidden.
+        unreadable_rate: share of searches whose query is replaced by one that means nothing. After words that no title
+            and no known query holds, shoppers click what is clicked these days.
         largest_age: clicks are remembered until a random day, at most so many before yesterday; a served model's
             memory ends where its log ends, too.
     """
@@ -33,6 +35,7 @@ class SearchToItem(Task):
     largest_slide: int = 3
     anonymous_rate: float = 0.1
     unknown_rate: float = 0.2
+    unreadable_rate: float = 0.0
     largest_age: int = 0
     writes: ClassVar[Literal["sid", "text"]] = "sid"
 
@@ -49,6 +52,8 @@ class SearchToItem(Task):
         query = corpus.wording(context.query, self.typo_rate, rng)
         shift = draw_shift(context, self.slide_rate, self.largest_slide, rng)
         hidden_from = rng.choice(HIDING) if rng.random() < self.unknown_rate else NOTHING_HIDDEN
+        if corpus.babble and rng.random() < self.unreadable_rate:
+            query, hidden_from = rng.choice(corpus.babble), NOTHING_HIDDEN
         if age := rng.randint(0, self.largest_age):
             context = writer.as_remembered(context, context.day - age)
         return Sample(writer.search(context, query, shift, hidden_from), corpus.item_codes[item].tolist())

@@ -25,6 +25,7 @@ class Corpus:
     pairs: Sequence[tuple[str, int]]  # clicked (query, item), repeated as often as clicked
     searches: Sequence[SearchContext]  # with at least one click
     typos: dict[str, tuple[str, ...]] = field(default_factory=dict)  # misspelt wordings of a query
+    babble: Sequence[str] = ()  # queries that mean nothing
     fragments: Sequence[tuple[str, ...]] = ()  # of each item's title, as a shopper would type them
 
     @cached_property
