@@ -122,6 +122,14 @@ def test_it_remembers_the_clicks_of_the_log(fresh, tiny_log):
     assert len(fresh.memory.trending(after, 5)) == 5
 
 
+def test_a_querys_own_record_is_the_logs(tiny_khqe, tiny_log):
+    """What is counted here for any day is what the log wrote beside each search."""
+    searches = tiny_log.contexts("train", "validation", "test")
+    assert any(search.cold_start for search in searches)
+    for search in searches:
+        assert tiny_khqe.memory.own(search.query, search.day, len(search.cold_start)) == search.cold_start
+
+
 def test_table_and_trie_hold_the_catalogue(tiny_khqe):
     """Distinct item codes, and every item in the bucket of its own SID."""
     distinct = sorted({tuple(codes) for codes in tiny_khqe.item_codes.tolist()})

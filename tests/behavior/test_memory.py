@@ -1,6 +1,7 @@
 """Clicks for a query, for queries like it and overall, by hand and by brute force, as of each day."""
 
 import math
+import pickle  # noqa: TID251 (as a process does that is spawned)
 
 import numpy as np
 import pytest
@@ -24,6 +25,9 @@ class Counts:
         ]
         return np.array([[0, number, 0] for number in found])
 
+    def first_day(self, query):
+        return min(day for name, _, day, _ in self.clicks if name == query)
+
 
 def memory(clicks, cosines, **options):
     """Queries 'a', 'b', … at these cosines from the direction e_0, in which every other query lies."""
@@ -34,8 +38,8 @@ def memory(clicks, cosines, **options):
     return ClickMemory(items, embed, Counts(clicks), NO_ITEM_COUNTS, 0, **options)
 
 
-EMPTY = np.empty(0, np.int64)
-NO_ITEM_COUNTS = ItemCounts(EMPTY, EMPTY, np.empty((0, 3), np.int64))
+NO_ITEM_COUNTS = ItemCounts(np.array([0]), np.array([99]), np.array([[0, 1, 0]]))
+"""A log that goes on until day 99."""
 
 
 def test_by_hand():
@@ -89,6 +93,18 @@ def test_a_hidden_query_gives_its_place_away():
     assert found.similar("new", 2, 5, hidden_from=0.99) == (1, 2)
 
 
+def test_a_query_of_the_future_takes_no_place():
+    """b is nearer but was first asked on day 5: until then a, the one neighbour allowed, answers."""
+    found = memory([("a", 5, 1, 1), ("b", 6, 5, 1)], [0.9, 1.0], num_neighbors=1)
+    assert [found.similar("new", day, 5) for day in (1, 2, 5, 6)] == [(), (5,), (5,), (6,)]
+
+
+def test_it_travels_to_the_processes_that_write_prompts():
+    found = memory([("a", 5, 1, 1)], [1.0])
+    found.embed = torch.ones  # a lambda does not travel, Khqe's method does
+    assert pickle.loads(pickle.dumps(found)).own("a", 2, 5) == (5,)
+
+
 def test_without_a_log_nothing_is_remembered():
     found = memory([], [])
     assert (found.own("a", 9, 5), found.similar("a", 9, 5), found.trending(9, 5)) == ((), (), ())
@@ -121,7 +137,8 @@ def test_equals_brute_force(seed):
     found = ClickMemory(items, vectors.get, Counts(clicks), NO_ITEM_COUNTS, 6, num_neighbors=3, min_cosine=0.0)
     cosine = {name: float(vector @ vectors["a"]) for name, vector in vectors.items()}
     score = dict.fromkeys(range(6), 0.0)
-    for name in sorted("bcdefgh", key=lambda name: -cosine[name])[:3]:
+    asked = {name for name, _, day, _ in clicks if day < 3} - {"a"}
+    for name in sorted(asked, key=lambda name: -cosine[name])[:3]:
         known = [(i, n) for q, i, d, n in clicks if q == name and d < 3]
         for item, number in known if cosine[name] >= 0 else []:
             score[item] += math.exp((cosine[name] - 1) / 0.05) * number / sum(n for _, n in known)

@@ -37,6 +37,10 @@ def inputs():
     }
 
 
+def mixed(copier, log_probs, decoded, prefix, hidden, items, places):
+    return copier(log_probs, decoded, prefix, copier.keys(hidden, places), items)
+
+
 @torch.no_grad()
 def mixture(copier, log_probs, decoded, prefix, hidden, items, places, b, x):
     """The formula of the docstring for one beam, in Python floats."""
@@ -54,7 +58,7 @@ def mixture(copier, log_probs, decoded, prefix, hidden, items, places, b, x):
 
 
 def test_is_the_mixture_of_writing_and_repeating(copier, inputs):
-    got = copier(**inputs).exp()
+    got = mixed(copier, **inputs).exp()
     num_repeating = 0
     for b, x in itertools.product(range(B), range(X)):
         want = mixture(copier, **inputs, b=b, x=x)
@@ -65,13 +69,13 @@ def test_is_the_mixture_of_writing_and_repeating(copier, inputs):
 
 def test_without_an_item_of_the_prefix_nothing_changes(copier, inputs):
     inputs["prefix"] = torch.full((B, X, LEVEL), 9)
-    assert torch.allclose(copier(**inputs), inputs["log_probs"], atol=1e-6)
+    assert torch.allclose(mixed(copier, **inputs), inputs["log_probs"], atol=1e-6)
 
 
 def test_gradients_are_finite_where_nothing_can_be_repeated(copier, inputs):
     inputs["log_probs"].requires_grad_()
     inputs["items"][0, :2, :LEVEL], inputs["prefix"][0], inputs["prefix"][1] = 0, 0, 9
-    copier(**inputs).sum().backward()
+    mixed(copier, **inputs).sum().backward()
     for tensor in (inputs["log_probs"], *copier.parameters()):
         assert tensor.grad.isfinite().all()
     assert copier.key.weight.grad.abs().max() > 0
@@ -102,3 +106,12 @@ def test_a_closed_gate_writes_and_an_open_one_repeats(build, vocabulary, listing
     generator.copier.gate.bias.fill_(-60.0)
     closed = generator.sid_log_probs(encoded, sids)
     assert torch.allclose(closed, build().sid_log_probs(encoded, sids), atol=1e-5)
+
+
+@torch.no_grad()
+def test_half_precision_states_give_whole_probabilities(copier, inputs):
+    """bf16 parameters and states, as under bf16-true: probabilities are float32 and sum to one."""
+    half = {name: inputs[name].bfloat16() for name in ("decoded", "hidden")}
+    got = mixed(copier.bfloat16(), **inputs | half)
+    assert got.dtype == torch.float32
+    torch.testing.assert_close(got.exp().sum(-1), torch.ones(B, X))

@@ -6,6 +6,8 @@ from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
 from onesearch.models.generator_folder import load_generator, load_settings, save_generator
 from onesearch.models.text_tokenizer import train_tokenizer
+from onesearch.tasks.prompt import MARKERS
+from onesearch.types import UserError
 
 CODES = torch.tensor([[[3, 2, 1, 0, 1], [0, 1, 1, 2, 0]]])
 
@@ -19,7 +21,7 @@ def tokenizer():
 def test_loads_to_the_same_probabilities(generator, vocabulary, make_prompt, tokenizer, tmp_path):
     """Text, slots and history give bit-equal log-probabilities, tokenizer and settings too, for each backbone."""
     save_generator(tmp_path, generator, tokenizer, {"form": "search", "views": {"num_popular": 3}})
-    again, text, settings = load_generator(tmp_path)
+    again, text, settings = load_generator(tmp_path, MARKERS)
     slot = vocabulary.marker("<slot>")
     prompt = make_prompt([5, slot, slot, 2], history=torch.randint(0, 2, (1, 3, 4, 3)))
     want = generator.sid_log_probs(generator.encode(prompt), CODES)
@@ -50,13 +52,20 @@ def test_the_copier_is_kept(build, listing, tokenizer, tmp_path):
     (tmp_path / "without").mkdir()
     save_generator(tmp_path / "with", generator, tokenizer, {})
     save_generator(tmp_path / "without", build(), tokenizer, {})
-    again, codes = load_generator(tmp_path / "with")[0], CODES.expand(2, -1, -1)
+    again, codes = load_generator(tmp_path / "with", MARKERS)[0], CODES.expand(2, -1, -1)
     want = generator.sid_log_probs(generator.encode(listing), codes)
     assert torch.equal(again.sid_log_probs(again.encode(listing), codes), want)
-    assert load_generator(tmp_path / "without")[0].copier is None
+    assert load_generator(tmp_path / "without", MARKERS)[0].copier is None
+
+
+def test_other_markers_are_refused(build, tokenizer, tmp_path):
+    """A version that knows one more marker would read past the end of these weights, or mistake one for another."""
+    save_generator(tmp_path, build(), tokenizer, {})
+    with pytest.raises(UserError, match=f"{tmp_path} was trained by another version .*: train '{tmp_path.name}' again"):
+        load_generator(tmp_path, (*MARKERS, "<new>"))
 
 
 def test_the_shape_of_the_adapter_is_kept(build, tokenizer, tmp_path):
     save_generator(tmp_path, build(num_queries=5), tokenizer, {})
-    adapter = load_generator(tmp_path)[0].adapter
+    adapter = load_generator(tmp_path, MARKERS)[0].adapter
     assert (adapter.num_queries, adapter.num_heads, adapter.num_levels) == (5, 2, 3)

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from onesearch.behavior.memory import NOTHING_HIDDEN
 from onesearch.models.text_tokenizer import train_tokenizer
 from onesearch.sid.spec import SidSpec
 from onesearch.sid.vocabulary import Vocabulary
@@ -27,12 +28,18 @@ class Memory:
         self.answers = {"own": own, "similar": similar, "trending": trending}
         self.asked = []
 
-    def __getattr__(self, name):
-        def answer(*question):
-            self.asked.append((name, *question))
-            return self.answers[name]
+    def own(self, query, day, k):
+        return self._answer("own", query, day, k)
 
-        return answer
+    def similar(self, query, day, k, hidden_from=NOTHING_HIDDEN):
+        return self._answer("similar", query, day, k, hidden_from)[:k]
+
+    def trending(self, day, k):
+        return self._answer("trending", day, k)[:k]
+
+    def _answer(self, name, *question):
+        self.asked.append((name, *question))
+        return self.answers[name]
 
 
 @pytest.fixture

@@ -10,7 +10,6 @@ and what everybody looks at these days, are ours.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache
 from typing import Protocol
 
 import numpy as np
@@ -23,8 +22,11 @@ NOTHING_HIDDEN = 2.0
 
 TRENDING_DAYS = 14
 
+LONGEST_TREND = 100
+"""Trending items kept for a day."""
+
 MOST_REMEMBERED = 200_000
-"""Answers kept of each kind: some tens of megabytes."""
+"""Answers kept for queries like one: some tens of megabytes."""
 
 
 class QueryCounts(Protocol):
@@ -32,6 +34,9 @@ class QueryCounts(Protocol):
 
     def lookup(self, queries: Sequence[str], items: NDArray[np.int64], days: NDArray[np.int64]) -> NDArray[np.int64]:
         """Counts [n, 3] of queries [n] and item rows [n] before days [n]."""
+
+    def first_day(self, query: str) -> int:
+        """The day on which the query was first shown an answer."""
 
 
 class CountsOfItems(Protocol):
@@ -80,8 +85,9 @@ class ClickMemory:
         self._queries = list(items)
         self._row_of = {query: row for row, query in enumerate(self._queries)}
         self._embeddings = torch.stack([embed(query) for query in items]) if items else torch.empty(0, 1)
-        self._similar = lru_cache(MOST_REMEMBERED)(self._rank_similar)
-        self._trending = lru_cache(MOST_REMEMBERED)(self._rank_trending)
+        self._first_days = torch.tensor([pair_counts.first_day(query) for query in items])
+        self._similar: dict[tuple[str, int, float], tuple[int, ...]] = {}
+        self._trending: dict[int, tuple[int, ...]] = {}
 
     def own(self, query: str, day: int, k: int) -> tuple[int, ...]:
         """At most `k` item rows most clicked for this very query before `day`, best first."""
@@ -97,17 +103,26 @@ class ClickMemory:
             hidden_from: known queries of this cosine or more are taken as unknown, so that a model which trains on
                 known queries also meets what a truly new one finds: no wording close to it.
         """
-        return self._similar(query, day, k, hidden_from)
+        asked = (query, min(day, self.item_counts.end), hidden_from)
+        if asked not in self._similar:
+            if len(self._similar) >= MOST_REMEMBERED:
+                self._similar.clear()
+            self._similar[asked] = self._rank_similar(*asked)
+        return self._similar[asked][:k]
 
     def trending(self, day: int, k: int) -> tuple[int, ...]:
         """At most `k` item rows most clicked in the last `TRENDING_DAYS` that are known on `day`, best first."""
-        return self._trending(min(day, self.item_counts.end), k)
+        day = min(day, self.item_counts.end)
+        if day not in self._trending:
+            self._trending[day] = self._rank_trending(day)
+        return self._trending[day][:k]
 
-    def _rank_similar(self, query: str, day: int, k: int, hidden_from: float) -> tuple[int, ...]:
+    def _rank_similar(self, query: str, day: int, hidden_from: float) -> tuple[int, ...]:
         if not self._queries:
             return ()
         cosine = self._embeddings @ self.embed(query)
-        hidden = cosine >= hidden_from
+        # A query that nobody had asked yet must not take the place of one that was known.
+        hidden = (cosine >= hidden_from) | (self._first_days >= day)
         if query in self._row_of:
             hidden[self._row_of[query]] = True
         nearest = cosine.masked_fill(hidden, -torch.inf).topk(min(self.num_neighbors, len(self._queries)))
@@ -116,13 +131,13 @@ class ClickMemory:
             for row, near in zip(nearest.indices.tolist(), nearest.values.tolist(), strict=True)
             if near >= self.min_cosine
         }
-        return self._ranked(weights, day)[:k]
+        return self._ranked(weights, day)
 
-    def _rank_trending(self, day: int, k: int) -> tuple[int, ...]:
+    def _rank_trending(self, day: int) -> tuple[int, ...]:
         items = np.arange(self.num_items)
         now, then = (self.item_counts.lookup(items, np.full(self.num_items, d)) for d in (day, day - TRENDING_DAYS))
         clicks = now[:, 1] - then[:, 1]
-        best = np.argsort(-clicks, kind="stable")[:k]
+        best = np.argsort(-clicks, kind="stable")[:LONGEST_TREND]
         return tuple(best[clicks[best] > 0].tolist())
 
     def _ranked(self, weights: Mapping[str, float], day: int) -> tuple[int, ...]:

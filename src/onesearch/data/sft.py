@@ -20,8 +20,8 @@ from onesearch.tasks.prompt import PromptWriter, Views, collate_prompts
 from onesearch.tasks.task import Corpus, Sample, Task
 from onesearch.types import GeneratorBatch, SearchContext
 
-NUM_BABBLE = 500
-"""Unreadable queries prepared once: each needs a SID."""
+NUM_BABBLE = 1000
+"""Unreadable queries written once, as each needs a SID; those that hold a known word after all are dropped."""
 
 
 class SftData(lightning.LightningDataModule):
@@ -121,7 +121,9 @@ def build_corpus(
     titles = [normalize_query(title).split() for title in log.items["title"].to_pylist()]
     typos = {query: tuple(typo(query, rng) for _ in range(num_typos)) for query in queries}
     babbler = Babbler(queries)
-    babble = sorted({babbler.write(rng) for _ in range(NUM_BABBLE if queries else 0)} - {"", *queries})
+    known = {word for text in (*queries, *map(" ".join, titles)) for word in text.split()}
+    written = {babbler.write(rng) for _ in range(NUM_BABBLE if queries else 0)}
+    babble = sorted(text for text in written if text and known.isdisjoint(text.split()))
     fragments = [tuple(fragment(title, rng) for _ in range(num_fragments)) for title in titles]
     khqe.learn(chain(queries, babble, *typos.values(), *fragments))
     return Corpus(
@@ -165,9 +167,14 @@ class MixtureBatches(Sampler[list[Example]]):
         self.batch_size = batch_size
         self.seed = seed
         self.epoch = 0
+        self.sampler = self  # where Lightning looks for `set_epoch`
         self.sizes = [task.num_examples(corpus) for task in tasks]
         self.world = dist.get_world_size() if dist.is_initialized() else 1
         self.rank = dist.get_rank() if dist.is_initialized() else 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Draw that epoch's examples next, also in a fit that goes on."""
+        self.epoch = epoch
 
     def __len__(self) -> int:
         return sum(-(-count // (self.batch_size * self.world)) for count in self._counts().values())
@@ -186,7 +193,6 @@ class MixtureBatches(Sampler[list[Example]]):
             rng.shuffle(examples)
             batches += [examples[start : start + size] for start in range(0, len(examples), size)]
         rng.shuffle(batches)
-        self.epoch += 1
         for batch in batches:
             yield batch[self.rank :: self.world] or batch[:1]
 

@@ -74,6 +74,9 @@ class PairCounts:
         names = dict.fromkeys(queries)
         self._query_number = {query: number for number, query in enumerate(names)}
         self._num_items = int(items.max()) + 1 if len(items) else 1
+        self._first_day: dict[str, int] = {}
+        for query, day in zip(queries, days.tolist(), strict=True):
+            self._first_day[query] = min(day, self._first_day.get(query, day))
         keys = self._keys(queries, items)
         self._pairs = np.unique(keys)
         self._totals = _RunningTotals(np.searchsorted(self._pairs, keys), days, totals)
@@ -90,6 +93,14 @@ class PairCounts:
     def total(self, queries: Sequence[str], items: Int64) -> Int64:
         """Totals of pairs [n] over everything before the test boundary: [n, 3]."""
         return self.lookup(queries, items, np.full(len(items), np.iinfo(np.int32).max))
+
+    def first_day(self, query: str) -> int:
+        """The day on which a (normalised) query was first answered.
+
+        Raises:
+            KeyError: it never was before the test boundary.
+        """
+        return self._first_day[query]
 
     def _keys(self, queries: Sequence[str], items: Int64) -> Int64:
         numbers = np.fromiter((self._query_number.get(query, -1) for query in queries), np.int64, len(queries))

@@ -41,24 +41,30 @@ class Copier(nn.Module):
         nn.init.eye_(self.key.weight)
         nn.init.zeros_(self.place.weight)
 
-    def forward(
-        self, log_probs: Tensor, decoded: Tensor, prefix: Tensor, hidden: Tensor, items: Tensor, places: Tensor
-    ) -> Tensor:
+    def keys(self, hidden: Tensor, places: Tensor) -> Tensor:
+        """What a beam compares its state with, [B, L, H], once a prompt.
+
+        Args:
+            hidden: the encoder's output, [B, L, H].
+            places: of the items, [B, L]; `NO_ITEM` elsewhere.
+        """
+        keys: Tensor = self.key(hidden) + self.place(places.clamp(min=0))
+        return keys
+
+    def forward(self, log_probs: Tensor, decoded: Tensor, prefix: Tensor, keys: Tensor, items: Tensor) -> Tensor:
         """Log-probabilities [B, X, K_l] of the mixture.
 
         Args:
             log_probs: p_gen as logarithms, [B, X, K_l].
             decoded: the decoder's states of X beams or candidates, [B, X, H].
             prefix: their codes so far, [B, X, l].
-            hidden: the encoder's output, [B, L, H].
+            keys: of the prompt, [B, L, H].
             items: SIDs at the positions that hold an item, [B, L, C]; `NO_ITEM` elsewhere.
-            places: their places, [B, L].
         """
         level = prefix.shape[-1]
         is_item = items[:, None, :, 0] != NO_ITEM
         fits = (items[:, None, :, :level] == prefix[:, :, None, :]).all(-1) & is_item  # [B, X, L]
-        keys = self.key(hidden) + self.place(places.clamp(min=0))
-        scores = self.query(decoded) @ keys.mT * hidden.shape[-1] ** -0.5
+        scores = self.query(decoded) @ keys.mT * keys.shape[-1] ** -0.5
         scores = scores.float().masked_fill(~fits, torch.finfo(torch.float32).min)
         attention = scores.softmax(-1) * fits
         codes = items[:, None, :, level].clamp(min=0).expand_as(attention)

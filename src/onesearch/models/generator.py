@@ -93,7 +93,7 @@ class Encoded(NamedTuple):
     hidden: Tensor  # [B, L, H]
     attention_mask: Tensor  # [B, L]
     listed: Tensor | None = None  # [B, L, C], as in the prompt
-    places: Tensor | None = None  # [B, L], as in the prompt
+    copier_keys: Tensor | None = None  # [B, L, H]; None: nothing can be repeated
 
 
 class Generator(nn.Module):
@@ -128,7 +128,8 @@ class Generator(nn.Module):
         embed = self.backbone.get_input_embeddings()
         embeddings = embed(prompt.input_ids)
         if prompt.listed is not None:
-            sids = embed(self.vocabulary.sid_tokens(prompt.listed.clamp(min=0))).sum(-2).to(embeddings.dtype)
+            tokens = self.vocabulary.sid_tokens(prompt.listed.clamp(min=0))
+            sids = sum(embed(level) for level in tokens.unbind(-1))  # one at a time: [B, L, C, H] would be large
             embeddings = torch.where(prompt.listed[..., :1] == NO_ITEM, embeddings, sids)
         slots = prompt.input_ids == self.vocabulary.marker("<slot>")
         if prompt.history is not None and bool(slots.any()):
@@ -136,8 +137,11 @@ class Generator(nn.Module):
             memory = self.adapter(prompt.history[has_slots]).to(embeddings.dtype)
             embeddings = embeddings.masked_scatter(slots.unsqueeze(-1), memory)
         encoder = self.backbone.get_encoder()
-        output = encoder(inputs_embeds=embeddings, attention_mask=prompt.attention_mask)
-        return Encoded(output.last_hidden_state, prompt.attention_mask, prompt.listed, prompt.places)
+        hidden = encoder(inputs_embeds=embeddings, attention_mask=prompt.attention_mask).last_hidden_state
+        keys = None
+        if self.copier is not None and prompt.places is not None:
+            keys = self.copier.keys(hidden, prompt.places)
+        return Encoded(hidden, prompt.attention_mask, prompt.listed, keys)
 
     def level_log_probs(self, encoded: Encoded, decoded: Tensor, prefix: Tensor) -> Tensor:
         """Log-probabilities [B, X, K_l] of the next code.
@@ -150,9 +154,9 @@ class Generator(nn.Module):
         rows = self.vocabulary.level_slice(prefix.shape[-1])
         head = self.backbone.get_output_embeddings().weight[rows]
         written = linear(decoded * self.output_scale, head).float().log_softmax(-1)
-        if self.copier is None or encoded.listed is None:
+        if self.copier is None or encoded.copier_keys is None:
             return written
-        mixed: Tensor = self.copier(written, decoded, prefix, encoded.hidden, encoded.listed, encoded.places)
+        mixed: Tensor = self.copier(written, decoded, prefix, encoded.copier_keys, encoded.listed)
         return mixed
 
     def sid_log_probs(self, encoded: Encoded, codes: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from onesearch.models.history_adapter import HistoryAdapter
 from onesearch.models.text_tokenizer import load_tokenizer
 from onesearch.sid.spec import SidSpec
 from onesearch.sid.vocabulary import Vocabulary
+from onesearch.types import UserError
 
 
 def save_generator(
@@ -47,9 +48,18 @@ def load_settings(folder: Path) -> dict[str, Any]:
     return settings
 
 
-def load_generator(folder: Path) -> tuple[Generator, PreTrainedTokenizerBase, dict[str, Any]]:
-    """Read what `save_generator` wrote: generator in evaluation mode, tokenizer, settings."""
+def load_generator(folder: Path, markers: tuple[str, ...]) -> tuple[Generator, PreTrainedTokenizerBase, dict[str, Any]]:
+    """Read what `save_generator` wrote: generator in evaluation mode, tokenizer, settings.
+
+    Raises:
+        UserError: it was trained on prompts with other markers than those that are written now.
+    """
     description = json.loads((folder / "generator.json").read_text("utf-8"))
+    if tuple(description["markers"]) != markers:
+        raise UserError(
+            f"{folder} was trained by another version of onesearch, with other markers in its prompts: train "
+            f"'{folder.name}' again."
+        )
     spec = SidSpec(tuple(description["rq_sizes"]), tuple(description["opq_sizes"]))
     vocabulary = Vocabulary(description["num_text_tokens"], spec, tuple(description["markers"]))
     backbone = AutoModelForSeq2SeqLM.from_pretrained(folder)

@@ -20,7 +20,7 @@ from onesearch.log.text import normalize_query
 from onesearch.models.generator import Generator
 from onesearch.models.generator_folder import load_generator
 from onesearch.models.scorer import GeneratorScorer
-from onesearch.tasks.prompt import Prompt, Views, collate_prompts
+from onesearch.tasks.prompt import MARKERS, Prompt, Views, collate_prompts
 from onesearch.types import PromptBatch, SearchContext, UserError
 
 STAGES = ("sft_align", "sft_cooccur", "sft_personalize", "dpo_hybrid", "dpo_logged")
@@ -94,7 +94,7 @@ class SearchEngine:
             raise ArtifactError(f"{run} holds no trained generator yet: run the pipeline, or `onesearch fit`, first.")
         folder = run / (stage or finished[-1])
         verify(folder, "generator", [run / "quantizer"])
-        generator, tokenizer, settings = load_generator(folder)
+        generator, tokenizer, settings = load_generator(folder, MARKERS)
         return cls(
             khqe or Khqe.open(run), generator, tokenizer, settings["form"], Views(**settings["views"]), num_beams
         )

@@ -25,7 +25,7 @@ from onesearch.models.reward_features import Catalogue, RewardFeatures, RewardIn
 from onesearch.stages.generation import GeneratorStage
 from onesearch.stages.stage import Optimization
 from onesearch.tasks.preference import Levels, PreferenceList, hybrid_list, logged_list
-from onesearch.tasks.prompt import Views
+from onesearch.tasks.prompt import MARKERS, Views
 from onesearch.types import PreferenceBatch, SearchContext, UserError
 
 
@@ -88,7 +88,7 @@ class DpoStage(GeneratorStage):
             return
         self.khqe = Khqe.open(self.run)
         verify(self.run / self.init_from, "generator", [self.run / "quantizer"])
-        self.generator, self.tokenizer, settings = load_generator(self.run / self.init_from)
+        self.generator, self.tokenizer, settings = load_generator(self.run / self.init_from, MARKERS)
         self.form, self.views = settings["form"], Views(**settings["views"])
 
     # predict: from searches to preference lists

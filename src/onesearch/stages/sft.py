@@ -34,7 +34,7 @@ class SftStage(GeneratorStage):
         backbone: the encoder-decoder of the first stage.
         tokenizer: a pretrained tokenizer by name; None: the run's own one.
         views: what a search prompt shows; linked from the DataModule.
-        copying: give the generator a `Copier`, if it has none yet. It acts where `views.fold_sids` lists items.
+        copying: whether a `Copier` repeats listed items; it needs `views.fold_sids`.
         text_weight: weight of a text batch's loss.
         num_beams: K in validation.
         optimization: optimizer and schedule.
@@ -70,9 +70,14 @@ class SftStage(GeneratorStage):
         if hasattr(self, "generator"):
             return
         if self.copying and not self.views.fold_sids:
-            raise UserError(f"{self.name}: 'copying' repeats folded items: set 'views.fold_sids' of the data to true.")
+            raise UserError(
+                f"{self.name}: 'copying' needs folded items: set 'views.fold_sids' of the data to true, or 'copying' "
+                "to false."
+            )
         self._build_generator()
-        if self.copying and self.generator.copier is None:
+        if not self.copying:
+            self.generator.copier = None
+        elif self.generator.copier is None:
             self.generator.copier = Copier(self.generator.backbone.config.d_model, NUM_PLACES)
 
     def _build_generator(self) -> None:
@@ -80,12 +85,7 @@ class SftStage(GeneratorStage):
         self.khqe = Khqe.open(self.run)
         if self.init_from:
             verify(self.run / self.init_from, "generator", [self.run / "quantizer"])
-            self.generator, self.tokenizer, _ = load_generator(self.run / self.init_from)
-            if self.generator.vocabulary.markers != MARKERS:
-                raise UserError(
-                    f"{self.run / self.init_from} was trained by another version of onesearch, with other markers in "
-                    f"its prompts: train '{self.init_from}' again."
-                )
+            self.generator, self.tokenizer, _ = load_generator(self.run / self.init_from, MARKERS)
             self.generator.train()  # what is loaded comes ready for inference, without dropout
             return
         self.tokenizer = load_tokenizer(self.tokenizer_name or self.run / "tokenizer")

@@ -66,8 +66,8 @@ class Babbler:
                 self._next[padded[i - 2 : i]].append(padded[i])
 
     def write(self, rng: random.Random, longest: int = 30) -> str:
-        """One query; now and then a real one."""
+        """One query of at most `longest` letters; now and then a real one."""
         text = "  "
-        while not text.endswith("\n") and len(text) < longest:
+        while not text.endswith("\n") and len(text) < longest + 2:
             text += rng.choice(self._next[text[-2:]])
         return text.strip()
