@@ -119,11 +119,11 @@ def test_copying_asks_for_folded_items(align_run):
         stage.configure_model()
 
 
-def test_the_copier_comes_and_goes_with_the_option(align_run, personalize_run):
+@pytest.mark.parametrize(("before", "copying"), [("sft_align", True), ("sft_personalize", False)])
+def test_the_copier_comes_and_goes_with_the_option(personalize_run, before, copying):
     """It joins a generator that had none, and leaves one that had it."""
-    for parent, copying in ((align_run, True), (personalize_run, False)):
-        before = "sft_personalize" if parent is personalize_run else "sft_align"
-        assert (load_generator(parent / before, MARKERS)[0].copier is None) == copying
-        stage = SftStage(parent, "again", "search", init_from=before, views=Views(fold_sids=True), copying=copying)
-        stage.configure_model()
-        assert (stage.generator.copier is not None) == copying
+    assert (load_generator(personalize_run / before, MARKERS)[0].copier is None) == copying
+    views = Views(fold_sids=True)
+    stage = SftStage(personalize_run, "again", "search", init_from=before, views=views, copying=copying)
+    stage.configure_model()
+    assert (stage.generator.copier is not None) == copying
