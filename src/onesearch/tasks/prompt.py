@@ -267,7 +267,7 @@ class PromptWriter:
     def history(
         self, context: SearchContext, query: str, shift: int, popular: Sequence[int]
     ) -> tuple[Sequence[int], ...]:
-        """Click, order and RSU sequences as item rows; for a user without any, those popular for the query."""
+        """Click, order and RSU sequences as item rows; for a user without any, what others clicked."""
         if not self.views.max_history or not self.views.num_slots:
             return ((), (), ())
         clicks = slide(context.long_clicks, shift, self.views.max_history)
