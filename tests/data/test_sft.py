@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections import Counter
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -87,6 +88,26 @@ def test_epochs_differ_and_seeds_repeat(corpus):
 def test_a_task_of_weight_zero_is_left_out(corpus):
     batches = list(MixtureBatches([QueryToSid(), SidToQuery(weight=0.0)], corpus, 4, seed=0))
     assert {number for batch in batches for _, number, _ in batch} == {0}
+
+
+def test_recent_searches_come_more_often(corpus):
+    """Half-life 2 days: ages 0, 2 and 4 in proportion 4 : 2 : 1, over all as many as without. 2·(4, 2, 1)·3/7 each."""
+    searches = [SimpleNamespace(day=day) for day in (16, 18, 20)]
+    recent = dataclasses.replace(corpus, searches=searches)
+    task = SearchToItem(weight=2.0, half_life=2.0)
+    np.testing.assert_allclose(task.repeats(recent), [6 / 7, 12 / 7, 24 / 7])
+    batches = MixtureBatches([task], recent, 2, seed=0)
+    drawn = Counter()
+    for epoch in range(700):
+        batches.set_epoch(epoch)
+        of_epoch = Counter(index for batch in batches for _, _, index in batch)
+        assert sum(of_epoch.values()) == 6
+        assert of_epoch[0] in (0, 1)
+        assert of_epoch[1] in (1, 2)
+        assert of_epoch[2] in (3, 4)
+        drawn += of_epoch
+    assert [drawn[index] / 700 for index in range(3)] == pytest.approx([6 / 7, 12 / 7, 24 / 7], abs=0.06)
+    assert SearchToItem(weight=2.0).repeats(recent).tolist() == [2.0] * 3
 
 
 @pytest.fixture(scope="module")

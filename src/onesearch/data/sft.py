@@ -6,8 +6,10 @@ from itertools import chain
 from pathlib import Path
 
 import lightning
+import numpy as np
 import torch
 import torch.distributed as dist
+from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from onesearch.data.searches import search_loader
@@ -157,18 +159,20 @@ class _Examples(Dataset[tuple[Task, Sample]]):
 
 
 class MixtureBatches(Sampler[list[Example]]):
-    """Batches of one kind of answer each, in random order; a task's weight says how often its examples are seen.
+    """Batches of one kind of answer each, in random order; an example comes as often as its task says.
 
     Every process draws the same global batches and takes its own part of each, so that the kinds agree over processes.
     """
 
     def __init__(self, tasks: Sequence[Task], corpus: Corpus, batch_size: int, seed: int) -> None:
-        self.tasks = tasks
         self.batch_size = batch_size
         self.seed = seed
         self.epoch = 0
         self.sampler = self  # where Lightning looks for `set_epoch`
-        self.sizes = [task.num_examples(corpus) for task in tasks]
+        self.repeats = [task.repeats(corpus) for task in tasks]
+        self.kinds: dict[str, list[int]] = {}  # numbers of the tasks by the kind of their answers
+        for number, task in enumerate(tasks):
+            self.kinds.setdefault(task.writes, []).append(number)
         self.world = dist.get_world_size() if dist.is_initialized() else 1
         self.rank = dist.get_rank() if dist.is_initialized() else 0
 
@@ -177,37 +181,33 @@ class MixtureBatches(Sampler[list[Example]]):
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return sum(-(-count // (self.batch_size * self.world)) for count in self._counts().values())
+        size = self.batch_size * self.world
+        counts = [sum(_total(self.repeats[number]) for number in numbers) for numbers in self.kinds.values()]
+        return sum(-(-count // size) for count in counts)
 
     def __iter__(self) -> Iterator[list[Example]]:
         rng = random.Random(f"{self.seed}/{self.epoch}")
         size = self.batch_size * self.world
         batches = []
-        for kind in self._counts():
-            examples = [
-                (self.epoch, number, index)
-                for number, task in enumerate(self.tasks)
-                if task.writes == kind
-                for index in _repeat(self.sizes[number], task.weight, rng)
-            ]
+        for numbers in self.kinds.values():
+            examples = [(self.epoch, number, index) for number in numbers for index in _draw(self.repeats[number], rng)]
             rng.shuffle(examples)
             batches += [examples[start : start + size] for start in range(0, len(examples), size)]
         rng.shuffle(batches)
         for batch in batches:
             yield batch[self.rank :: self.world] or batch[:1]
 
-    def _counts(self) -> dict[str, int]:
-        """Examples of an epoch by kind of answer."""
-        counts: dict[str, int] = {}
-        for size, task in zip(self.sizes, self.tasks, strict=True):
-            counts[task.writes] = counts.get(task.writes, 0) + round(size * task.weight)
-        return {kind: count for kind, count in counts.items() if count}
+
+def _total(repeats: NDArray[np.float64]) -> int:
+    return round(repeats.sum())
 
 
-def _repeat(size: int, weight: float, rng: random.Random) -> list[int]:
-    """Each of `size` numbers ⌊weight⌋ times, and a random part of them once more for the fraction."""
-    whole = int(weight)
-    return list(range(size)) * whole + rng.sample(range(size), round(size * weight) - size * whole)
+def _draw(repeats: NDArray[np.float64], rng: random.Random) -> list[int]:
+    """Each index ⌊repeats⌋ or ⌈repeats⌉ times, so often on average: systematic sampling over a random order."""
+    order = np.array(rng.sample(range(len(repeats)), len(repeats)), dtype=np.int64)
+    ends = repeats[order].cumsum()
+    ticks = (rng.random() + np.arange(_total(repeats))) * (repeats.sum() / max(1, _total(repeats)))
+    return order[np.searchsorted(ends, ticks, side="right").clip(max=len(order) - 1)].tolist()
 
 
 class _Collate:

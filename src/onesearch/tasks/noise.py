@@ -16,12 +16,12 @@ NEIGHBOURS = {
 
 
 def typo(text: str, rng: random.Random) -> str:
-    """One slip of the fingers: a letter dropped, doubled, swapped, replaced by its neighbour, or a space lost."""
+    """One slip of the fingers: a letter dropped, doubled, swapped, replaced by its neighbour, a space lost or let in."""
     letters = [i for i, c in enumerate(text) if c.isalnum()]
     if len(letters) < 3:
         return text
     i = rng.choice(letters)
-    kind = rng.randrange(5)
+    kind = rng.randrange(6)
     if kind == 0:
         return text[:i] + text[i + 1 :]
     if kind == 1:
@@ -31,6 +31,8 @@ def typo(text: str, rng: random.Random) -> str:
     if kind == 3 and " " in text:
         j = rng.choice([j for j, c in enumerate(text) if c == " "])
         return text[:j] + text[j + 1 :]
+    if kind == 4 and i and text[i - 1] != " ":
+        return text[:i] + " " + text[i:]
     return text[:i] + rng.choice(NEIGHBOURS.get(text[i], text[i])) + text[i + 1 :]
 
 

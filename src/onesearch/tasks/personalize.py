@@ -4,6 +4,9 @@ import random
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from onesearch.behavior.memory import NOTHING_HIDDEN
 from onesearch.tasks.prompt import PromptWriter, draw_shift
 from onesearch.tasks.task import Corpus, Sample, Task
@@ -26,6 +29,8 @@ class SearchToItem(Task):
             of queries nearer to it than a random cosine of `HIDING`, is hidden.
         unreadable_rate: share of searches whose query is replaced by one that means nothing. After words that no title
             and no known query holds, shoppers click what is clicked these days.
+        half_life: a search so many days before the last one is shown half as often, one of twice the age a quarter; 0:
+            all are shown alike. What shoppers want of one query changes, and the next days resemble the last ones.
         largest_age: clicks are remembered until a random day, at most so many before yesterday; a served model's
             memory ends where its log ends, too.
     """
@@ -36,12 +41,21 @@ class SearchToItem(Task):
     anonymous_rate: float = 0.1
     unknown_rate: float = 0.2
     unreadable_rate: float = 0.0
+    half_life: float = 0.0
     largest_age: int = 0
     writes: ClassVar[Literal["sid", "text"]] = "sid"
 
     def num_examples(self, corpus: Corpus) -> int:
         """One a search that led to something."""
         return len(corpus.searches)
+
+    def repeats(self, corpus: Corpus) -> NDArray[np.float64]:
+        """As often as `weight` says over all searches, the more often the later."""
+        if not self.half_life:
+            return super().repeats(corpus)
+        days = np.array([context.day for context in corpus.searches])
+        shares = 0.5 ** ((days.max(initial=0) - days) / self.half_life)
+        return self.weight * len(days) * shares / max(1.0, shares.sum())
 
     def sample(self, corpus: Corpus, writer: PromptWriter, index: int, rng: random.Random) -> Sample:
         """Write one example."""

@@ -65,6 +65,10 @@ class Task(ABC):
     def num_examples(self, corpus: Corpus) -> int:
         """How many examples the corpus holds."""
 
+    def repeats(self, corpus: Corpus) -> NDArray[np.float64]:
+        """How often an epoch shows each example, on average: [num_examples]."""
+        return np.full(self.num_examples(corpus), self.weight)
+
     @abstractmethod
     def sample(self, corpus: Corpus, writer: PromptWriter, index: int, rng: random.Random) -> Sample:
         """Write one example."""
