@@ -74,9 +74,8 @@ class PairCounts:
         names = dict.fromkeys(queries)
         self._query_number = {query: number for number, query in enumerate(names)}
         self._num_items = int(items.max()) + 1 if len(items) else 1
-        self._first_day: dict[str, int] = {}
-        for query, day in zip(queries, days.tolist(), strict=True):
-            self._first_day[query] = min(day, self._first_day.get(query, day))
+        self._first_days = np.full(len(names), np.iinfo(np.int64).max)
+        np.minimum.at(self._first_days, self._numbers(queries), days)
         keys = self._keys(queries, items)
         self._pairs = np.unique(keys)
         self._totals = _RunningTotals(np.searchsorted(self._pairs, keys), days, totals)
@@ -100,9 +99,12 @@ class PairCounts:
         Raises:
             KeyError: it never was before the test boundary.
         """
-        return self._first_day[query]
+        return int(self._first_days[self._query_number[query]])
+
+    def _numbers(self, queries: Sequence[str]) -> Int64:
+        return np.fromiter((self._query_number.get(query, -1) for query in queries), np.int64, len(queries))
 
     def _keys(self, queries: Sequence[str], items: Int64) -> Int64:
-        numbers = np.fromiter((self._query_number.get(query, -1) for query in queries), np.int64, len(queries))
+        numbers = self._numbers(queries)
         inside = (numbers >= 0) & (items >= 0) & (items < self._num_items)
         return np.where(inside, numbers * self._num_items + items, -1)
