@@ -1,6 +1,8 @@
 """Stage 3: the answer is what was bought, else clicked; the prompt holds the search as of its own time."""
 
+import dataclasses
 import random
+from collections import Counter
 
 import pytest
 
@@ -114,6 +116,21 @@ def test_an_unreadable_query_keeps_the_answer(corpus, make_writer, make_memory, 
     assert shown.startswith("<to_item> <query> rug 3.2.1.2.1 <similar> 0.1.2.0.1 <trending> 3.0.1.1.1 <history>")
     assert sample.answer == [1, 1, 0, 2, 0]
     assert memory.asked[0] == ("similar", "rug", 5, 1, NOTHING_HIDDEN)
+
+
+def test_pseudo_clicks_answer_with_what_is_clicked_these_days(corpus, writer, make_search):
+    """Clicked 3 times, 1 pseudo-click: ¼ of 4,000 examples are drawn anew, over ages of 0, 2 and 9 days.
+
+    Half-life 2 days: 2^0, 2^-1, 2^-4.5 sum to 1.5442, so item 0 is expected in ¾ + ¼·.0286, item 1 in ¼·.3238 and
+    item 2 in ¼·.6476.
+    """
+    searches = [make_search(query="old", clicked=(0,), day=1), make_search(clicked=(1,), day=8)]
+    searches += [make_search(clicked=(2,), day=10)]
+    many = dataclasses.replace(corpus, searches=searches, pairs=[("old", 0)] * 3)
+    task, rng = SearchToItem(**PLAIN | {"pseudo_clicks": 1, "half_life": 2}), random.Random(0)
+    answers = Counter(tuple(task.sample(many, writer, 0, rng).answer) for _ in range(4000))
+    shares = [answers[tuple(many.item_codes[item].tolist())] / 4000 for item in range(3)]
+    assert shares == pytest.approx([0.7571, 0.0809, 0.1619], abs=0.02)
 
 
 @pytest.mark.parametrize("task", [SearchToItem(), TitleToItem()])

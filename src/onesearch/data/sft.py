@@ -199,7 +199,7 @@ class MixtureBatches(Sampler[list[Example]]):
 
 
 def _total(repeats: NDArray[np.float64]) -> int:
-    return round(repeats.sum())
+    return round(float(repeats.sum()))
 
 
 def _draw(repeats: NDArray[np.float64], rng: random.Random) -> list[int]:
@@ -207,7 +207,8 @@ def _draw(repeats: NDArray[np.float64], rng: random.Random) -> list[int]:
     order = np.array(rng.sample(range(len(repeats)), len(repeats)), dtype=np.int64)
     ends = repeats[order].cumsum()
     ticks = (rng.random() + np.arange(_total(repeats))) * (repeats.sum() / max(1, _total(repeats)))
-    return order[np.searchsorted(ends, ticks, side="right").clip(max=len(order) - 1)].tolist()
+    drawn: list[int] = order[np.searchsorted(ends, ticks, side="right").clip(max=len(order) - 1)].tolist()
+    return drawn
 
 
 class _Collate:

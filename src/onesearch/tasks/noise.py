@@ -16,7 +16,7 @@ NEIGHBOURS = {
 
 
 def typo(text: str, rng: random.Random) -> str:
-    """One slip of the fingers: a letter dropped, doubled, swapped, replaced by its neighbour, a space lost or let in."""
+    """One slip of the fingers: a letter dropped, doubled, swapped or replaced by its neighbour; a space lost or new."""
     letters = [i for i, c in enumerate(text) if c.isalnum()]
     if len(letters) < 3:
         return text

@@ -31,6 +31,8 @@ class SearchToItem(Task):
             and no known query holds, shoppers click what is clicked these days.
         half_life: a search so many days before the last one is shown half as often, one of twice the age a quarter; 0:
             all are shown alike. What shoppers want of one query changes, and the next days resemble the last ones.
+        pseudo_clicks: κ of a Dirichlet prior: a query clicked n times is answered by what another search led to in
+            κ/(n + κ) of its examples. One click says little of a query, and what is clicked these days fills the list.
         largest_age: clicks are remembered until a random day, at most so many before yesterday; a served model's
             memory ends where its log ends, too.
     """
@@ -42,6 +44,7 @@ class SearchToItem(Task):
     unknown_rate: float = 0.2
     unreadable_rate: float = 0.0
     half_life: float = 0.0
+    pseudo_clicks: float = 0.0
     largest_age: int = 0
     writes: ClassVar[Literal["sid", "text"]] = "sid"
 
@@ -53,14 +56,15 @@ class SearchToItem(Task):
         """As often as `weight` says over all searches, the more often the later."""
         if not self.half_life:
             return super().repeats(corpus)
-        days = np.array([context.day for context in corpus.searches])
-        shares = 0.5 ** ((days.max(initial=0) - days) / self.half_life)
-        return self.weight * len(days) * shares / max(1.0, shares.sum())
+        shares = np.array([self._share(context, corpus) for context in corpus.searches])
+        return shares * (self.weight * len(shares) / max(1.0, float(shares.sum())))
 
     def sample(self, corpus: Corpus, writer: PromptWriter, index: int, rng: random.Random) -> Sample:
         """Write one example."""
         context = corpus.searches[index]
-        item = rng.choice(context.purchased or context.clicked)
+        num_clicks = self.pseudo_clicks + len(corpus.clicked.get(context.query, ()))
+        answered = self._any(corpus, rng) if rng.random() * num_clicks < self.pseudo_clicks else context
+        item = rng.choice(answered.purchased or answered.clicked)
         if rng.random() < self.anonymous_rate:
             context = anonymous(context)
         query = corpus.wording(context.query, self.typo_rate, rng)
@@ -71,6 +75,18 @@ class SearchToItem(Task):
         if age := rng.randint(0, self.largest_age):
             context = writer.as_remembered(context, context.day - age)
         return Sample(writer.search(context, query, shift, hidden_from), corpus.item_codes[item].tolist())
+
+    def _share(self, context: SearchContext, corpus: Corpus) -> float:
+        """How often a search is shown, as a share of how often one of the last day is."""
+        age = corpus.last_day - context.day
+        return float(0.5 ** (age / self.half_life)) if self.half_life else 1.0
+
+    def _any(self, corpus: Corpus, rng: random.Random) -> SearchContext:
+        """Any search, the later the likelier: drawn uniformly, then taken or drawn again."""
+        while True:
+            context = rng.choice(corpus.searches)
+            if rng.random() < self._share(context, corpus):
+                return context
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,11 @@ class Corpus:
     fragments: Sequence[tuple[str, ...]] = ()  # of each item's title, as a shopper would type them
 
     @cached_property
+    def last_day(self) -> int:
+        """The day of the latest search."""
+        return max(context.day for context in self.searches)
+
+    @cached_property
     def clicked(self) -> dict[str, list[int]]:
         """Items clicked for each query, repeated as often as clicked."""
         clicked: dict[str, list[int]] = {}
