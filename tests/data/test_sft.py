@@ -14,7 +14,7 @@ from onesearch.data.sft import MixtureBatches, SftData, build_corpus
 from onesearch.khqe import Khqe
 from onesearch.tasks.align import QueryToSid, SidToItem, SidToQuery
 from onesearch.tasks.cooccur import QueryTextToItemText
-from onesearch.tasks.personalize import SearchToItem
+from onesearch.tasks.personalize import SearchToItem, TitleToItem
 from onesearch.tasks.task import Corpus
 
 TASKS = [QueryToSid(weight=2.0), SidToQuery(weight=0.5), SidToItem(weight=1.25)]
@@ -29,7 +29,7 @@ def corpus():
 def test_weights_give_the_promised_counts(corpus):
     """Twice each query; five queries of ten once; every item once and two of the eight once more."""
     batches = MixtureBatches(TASKS, corpus, 4, seed=0)
-    drawn = Counter(example[1:] for batch in batches for example in batch)
+    drawn = Counter((number, index) for batch in batches for _, number, _, index in batch)
     assert [drawn[0, index] for index in range(10)] == [2] * 10
     assert sorted(drawn[1, index] for index in range(10)) == [0] * 5 + [1] * 5
     assert sorted(drawn[2, index] for index in range(8)) == [1] * 6 + [2] * 2
@@ -39,9 +39,9 @@ def test_a_batch_holds_one_kind_of_answer(corpus):
     """Texts of several tasks may share a batch, SIDs and texts may not; ⌈20/4⌉ + ⌈15/4⌉ batches of at most 4."""
     batches = list(MixtureBatches(TASKS, corpus, 4, seed=0))
     assert len(batches) == len(MixtureBatches(TASKS, corpus, 4, seed=0)) == 5 + 4
-    kinds = [{TASKS[number].writes for _, number, _ in batch} for batch in batches]
+    kinds = [{TASKS[number].writes for _, number, _, _ in batch} for batch in batches]
     assert all(len(kind) == 1 for kind in kinds)
-    assert any(len({number for _, number, _ in batch}) == 2 for batch in batches)
+    assert any(len({number for _, number, _, _ in batch}) == 2 for batch in batches)
     assert sorted(map(len, batches)) == [3] + [4] * 8
 
 
@@ -71,7 +71,7 @@ def test_a_process_without_a_share_still_steps(corpus):
     for rank in range(2):
         batches = MixtureBatches([QueryToSid()], single, 4, seed=0)
         batches.world, batches.rank = 2, rank
-        assert list(batches) == [[(0, 0, 0)]]
+        assert list(batches) == [[(0, 0, 0, 0)]]
 
 
 def test_epochs_differ_and_seeds_repeat(corpus):
@@ -87,7 +87,7 @@ def test_epochs_differ_and_seeds_repeat(corpus):
 
 def test_a_task_of_weight_zero_is_left_out(corpus):
     batches = list(MixtureBatches([QueryToSid(), SidToQuery(weight=0.0)], corpus, 4, seed=0))
-    assert {number for batch in batches for _, number, _ in batch} == {0}
+    assert {number for batch in batches for _, number, _, _ in batch} == {0}
 
 
 def test_recent_searches_come_more_often(corpus):
@@ -100,7 +100,7 @@ def test_recent_searches_come_more_often(corpus):
     drawn = Counter()
     for epoch in range(700):
         batches.set_epoch(epoch)
-        of_epoch = Counter(index for batch in batches for _, _, index in batch)
+        of_epoch = Counter(index for batch in batches for _, _, _, index in batch)
         assert sum(of_epoch.values()) == 6
         assert of_epoch[0] in (0, 1)
         assert of_epoch[1] in (1, 2)
@@ -137,6 +137,17 @@ def test_the_corpus_repeats_with_the_seed(tiny_log, tiny_khqe, tiny_corpus):
     assert other.typos != again.typos
 
 
+def test_what_is_drawn_twice_is_written_twice(tiny_corpus, tiny_khqe, make_data):
+    """24 draws of one title in an epoch: most of its eight fragments come, not one of them 24 times."""
+    data = make_data([TitleToItem(weight=24.0)])
+    examples = data.train_dataloader().dataset
+    draws = [example for batch in data.train_dataloader().batch_sampler for example in batch if example[3] == 0]
+    assert len(draws) == 24
+    texts = {tuple(examples[example][1].prompt.tokens) for example in draws}
+    assert len(texts) > 4
+    assert examples[draws[0]] == examples[draws[0]]
+
+
 @pytest.fixture
 def make_data(tiny_run):
     def make(tasks, **options):
@@ -166,11 +177,11 @@ def test_batches_of_sids_and_of_texts(make_data, tiny_khqe):
 
 
 def test_an_example_is_the_same_whenever_it_is_asked_for(make_data):
-    """(seed, epoch, task, index) fixes it; another epoch draws another one."""
+    """(seed, epoch, task, draw, index) fixes it; another epoch draws another one."""
     data = make_data([QueryToSid(typo_rate=0.9)])
     examples = data.train_dataloader().dataset
-    assert examples[0, 0, 3] == examples[0, 0, 3]
-    assert len({str(examples[epoch, 0, 3]) for epoch in range(20)}) > 1
+    assert examples[0, 0, 3, 3] == examples[0, 0, 3, 3]
+    assert len({str(examples[epoch, 0, 3, 3]) for epoch in range(20)}) > 1
 
 
 def test_validation_holds_answered_searches_of_its_split(make_data, tiny_log):

@@ -87,6 +87,15 @@ def test_counts_of_nothing_are_zero():
     assert PairCounts([], none, none, empty).total(["q", ""], asked).tolist() == [[0] * 3] * 2
 
 
+def test_the_first_day_of_a_query_is_that_of_its_earliest_count():
+    """Rows in no order: "rug" on days 9, 4 and 7, "mat" on day 5."""
+    days, totals = np.array([9, 5, 4, 7]), np.ones((4, 3), np.int64)
+    counts = PairCounts(["rug", "mat", "rug", "rug"], np.array([0, 0, 1, 0]), days, totals)
+    assert [counts.first_day(query) for query in ("rug", "mat")] == [4, 5]
+    with pytest.raises(KeyError):
+        counts.first_day("never asked")
+
+
 def test_purchases_outside_search_end_at_the_test_boundary(log):
     """By a plain loop over the events: purchases alone, and none of the test period."""
     boundary = log.manifest.facts["split"]["test_from_us"]

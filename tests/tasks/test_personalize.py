@@ -8,6 +8,7 @@ import pytest
 
 from onesearch.behavior.memory import NOTHING_HIDDEN
 from onesearch.tasks.personalize import HIDING, SearchToItem, TitleToItem, anonymous, unknown_search
+from onesearch.types import UserError
 
 PLAIN = {"typo_rate": 0, "slide_rate": 0, "anonymous_rate": 0, "unknown_rate": 0}
 
@@ -118,19 +119,24 @@ def test_an_unreadable_query_keeps_the_answer(corpus, make_writer, make_memory, 
     assert memory.asked[0] == ("similar", "rug", 5, 1, NOTHING_HIDDEN)
 
 
-def test_pseudo_clicks_answer_with_what_is_clicked_these_days(corpus, writer, make_search):
-    """Clicked 3 times, 1 pseudo-click: ¼ of 4,000 examples are drawn anew, over ages of 0, 2 and 9 days.
+def test_pseudo_clicks_answer_with_what_is_clicked_that_day(corpus, writer, make_search):
+    """Clicked 3 times, 1 pseudo-click: ¼ of 4,000 examples are answered by any of the day's three searches.
 
-    Half-life 2 days: 2^0, 2^-1, 2^-4.5 sum to 1.5442, so item 0 is expected in ¾ + ¼·.0286, item 1 in ¼·.3238 and
-    item 2 in ¼·.6476.
+    Item 0 is expected in ¾ + ¼·⅓ of them, item 1 in ¼·⅔, item 2, of another day, never.
     """
-    searches = [make_search(query="old", clicked=(0,), day=1), make_search(clicked=(1,), day=8)]
+    searches = [make_search(query="boots", clicked=(0,), day=8), *[make_search(clicked=(1,), day=8)] * 2]
     searches += [make_search(clicked=(2,), day=10)]
-    many = dataclasses.replace(corpus, searches=searches, pairs=[("old", 0)] * 3)
-    task, rng = SearchToItem(**PLAIN | {"pseudo_clicks": 1, "half_life": 2}), random.Random(0)
+    many = dataclasses.replace(corpus, searches=searches, pairs=[("boots", 0)] * 3)
+    task, rng = SearchToItem(**PLAIN | {"pseudo_clicks": 1}), random.Random(0)
     answers = Counter(tuple(task.sample(many, writer, 0, rng).answer) for _ in range(4000))
     shares = [answers[tuple(many.item_codes[item].tolist())] / 4000 for item in range(3)]
-    assert shares == pytest.approx([0.7571, 0.0809, 0.1619], abs=0.02)
+    assert shares == pytest.approx([10 / 12, 2 / 12, 0], abs=0.02)
+
+
+@pytest.mark.parametrize("wrong", [{"half_life": 0.0}, {"half_life": -7.0}, {"pseudo_clicks": -0.5}])
+def test_a_half_life_is_positive_and_pseudo_clicks_are_not_negative(wrong):
+    with pytest.raises(UserError, match="has to be above zero, the other not below it"):
+        SearchToItem(**wrong)
 
 
 @pytest.mark.parametrize("task", [SearchToItem(), TitleToItem()])

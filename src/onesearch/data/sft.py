@@ -141,20 +141,20 @@ def build_corpus(
     )
 
 
-Example = tuple[int, int, int]
-"""Epoch, task, number of the example inside the task."""
+Example = tuple[int, int, int, int]
+"""Epoch, task, number of the draw in that epoch, number of the example inside the task."""
 
 
 class _Examples(Dataset[tuple[Task, Sample]]):
-    """Examples written when they are asked for; the same (seed, epoch, task, index) is always the same example."""
+    """Examples written when they are asked for; what is drawn twice in an epoch is written anew, by its own chance."""
 
     def __init__(self, tasks: Sequence[Task], corpus: Corpus, writer: PromptWriter, seed: int) -> None:
         self.tasks, self.corpus, self.writer, self.seed = tasks, corpus, writer, seed
 
     def __getitem__(self, example: Example) -> tuple[Task, Sample]:
-        epoch, number, index = example
+        epoch, number, draw, index = example
         task = self.tasks[number]
-        rng = random.Random(f"{self.seed}/{epoch}/{number}/{index}")
+        rng = random.Random(f"{self.seed}/{epoch}/{number}/{draw}")
         return task, task.sample(self.corpus, self.writer, index, rng)
 
 
@@ -190,7 +190,11 @@ class MixtureBatches(Sampler[list[Example]]):
         size = self.batch_size * self.world
         batches = []
         for numbers in self.kinds.values():
-            examples = [(self.epoch, number, index) for number in numbers for index in _draw(self.repeats[number], rng)]
+            examples = [
+                (self.epoch, number, draw, index)
+                for number in numbers
+                for draw, index in enumerate(_draw(self.repeats[number], rng))
+            ]
             rng.shuffle(examples)
             batches += [examples[start : start + size] for start in range(0, len(examples), size)]
         rng.shuffle(batches)
@@ -203,10 +207,12 @@ def _total(repeats: NDArray[np.float64]) -> int:
 
 
 def _draw(repeats: NDArray[np.float64], rng: random.Random) -> list[int]:
-    """Each index ⌊repeats⌋ or ⌈repeats⌉ times, so often on average: systematic sampling over a random order."""
+    """Each index ⌊r⌋ or ⌈r⌉ times, r on average, by systematic sampling over a random order; Σr is made whole first."""
     order = np.array(rng.sample(range(len(repeats)), len(repeats)), dtype=np.int64)
     ends = repeats[order].cumsum()
-    ticks = (rng.random() + np.arange(_total(repeats))) * (repeats.sum() / max(1, _total(repeats)))
+    count = _total(repeats)
+    ticks = (rng.random() + np.arange(count)) * (repeats.sum() / max(1, count))
+    # Rounding may put the last tick behind the last end.
     drawn: list[int] = order[np.searchsorted(ends, ticks, side="right").clip(max=len(order) - 1)].tolist()
     return drawn
 

@@ -75,15 +75,16 @@ class PairCounts:
         self._query_number = {query: number for number, query in enumerate(names)}
         self._num_items = int(items.max()) + 1 if len(items) else 1
         self._first_days = np.full(len(names), np.iinfo(np.int64).max)
-        np.minimum.at(self._first_days, self._numbers(queries), days)
-        keys = self._keys(queries, items)
+        numbers = self._numbers(queries)
+        np.minimum.at(self._first_days, numbers, days)
+        keys = self._keys(numbers, items)
         self._pairs = np.unique(keys)
         self._totals = _RunningTotals(np.searchsorted(self._pairs, keys), days, totals)
 
     def lookup(self, queries: Sequence[str], items: Int64, days: Int64) -> Int64:
         """Totals of (normalised query, item row) pairs [n] before days [n]: [n, 3], frozen at the test boundary."""
         items, days = np.asarray(items, np.int64), np.asarray(days, np.int64)
-        keys = self._keys(queries, items)
+        keys = self._keys(self._numbers(queries), items)
         position = np.searchsorted(self._pairs, keys)
         known = position < len(self._pairs)
         known[known] = self._pairs[position[known]] == keys[known]
@@ -104,7 +105,6 @@ class PairCounts:
     def _numbers(self, queries: Sequence[str]) -> Int64:
         return np.fromiter((self._query_number.get(query, -1) for query in queries), np.int64, len(queries))
 
-    def _keys(self, queries: Sequence[str], items: Int64) -> Int64:
-        numbers = self._numbers(queries)
+    def _keys(self, numbers: Int64, items: Int64) -> Int64:
         inside = (numbers >= 0) & (items >= 0) & (items < self._num_items)
         return np.where(inside, numbers * self._num_items + items, -1)

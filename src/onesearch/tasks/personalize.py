@@ -1,5 +1,6 @@
 """SFT stage 3, user personalisation: the whole prompt of a search → SID of the item (OneSearch §4.1)."""
 
+import math
 import random
 from dataclasses import dataclass
 from typing import ClassVar, Literal
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 from onesearch.behavior.memory import NOTHING_HIDDEN
 from onesearch.tasks.prompt import PromptWriter, draw_shift
 from onesearch.tasks.task import Corpus, Sample, Task
-from onesearch.types import SearchContext
+from onesearch.types import SearchContext, UserError
 
 HIDING = (0.6, 0.7, 0.8, 0.9, 0.999)
 """Cosines from which on known queries are hidden; .999 hides the query itself and what is spelt the same."""
@@ -29,10 +30,10 @@ class SearchToItem(Task):
             of queries nearer to it than a random cosine of `HIDING`, is hidden.
         unreadable_rate: share of searches whose query is replaced by one that means nothing. After words that no title
             and no known query holds, shoppers click what is clicked these days.
-        half_life: a search so many days before the last one is shown half as often, one of twice the age a quarter; 0:
-            all are shown alike. What shoppers want of one query changes, and the next days resemble the last ones.
-        pseudo_clicks: κ of a Dirichlet prior: a query clicked n times is answered by what another search led to in
-            κ/(n + κ) of its examples. One click says little of a query, and what is clicked these days fills the list.
+        half_life: a search so many days before the last one is shown half as often, one of twice the age a quarter.
+            What shoppers want of one query changes, and the next days resemble the last ones.
+        pseudo_clicks: κ of a Dirichlet prior: in κ/(n + κ) of its examples, a query clicked n times is answered by what
+            any search of that day led to. One click says little of a query; what everybody clicks fills the list.
         largest_age: clicks are remembered until a random day, at most so many before yesterday; a served model's
             memory ends where its log ends, too.
     """
@@ -43,10 +44,17 @@ class SearchToItem(Task):
     anonymous_rate: float = 0.1
     unknown_rate: float = 0.2
     unreadable_rate: float = 0.0
-    half_life: float = 0.0
+    half_life: float = math.inf
     pseudo_clicks: float = 0.0
     largest_age: int = 0
     writes: ClassVar[Literal["sid", "text"]] = "sid"
+
+    def __post_init__(self) -> None:
+        if not self.half_life > 0 or not self.pseudo_clicks >= 0:
+            raise UserError(
+                f"SearchToItem has half_life {self.half_life} and pseudo_clicks {self.pseudo_clicks}: the one has to "
+                "be above zero, the other not below it."
+            )
 
     def num_examples(self, corpus: Corpus) -> int:
         """One a search that led to something."""
@@ -54,16 +62,19 @@ class SearchToItem(Task):
 
     def repeats(self, corpus: Corpus) -> NDArray[np.float64]:
         """As often as `weight` says over all searches, the more often the later."""
-        if not self.half_life:
-            return super().repeats(corpus)
-        shares = np.array([self._share(context, corpus) for context in corpus.searches])
-        return shares * (self.weight * len(shares) / max(1.0, float(shares.sum())))
+        days = np.array([context.day for context in corpus.searches])
+        shares = 0.5 ** ((days.max(initial=0) - days) / self.half_life)  # 1 on the last day
+        repeats: NDArray[np.float64] = shares * (self.weight * len(shares) / max(1.0, shares.sum()))
+        return repeats
 
     def sample(self, corpus: Corpus, writer: PromptWriter, index: int, rng: random.Random) -> Sample:
         """Write one example."""
         context = corpus.searches[index]
-        num_clicks = self.pseudo_clicks + len(corpus.clicked.get(context.query, ()))
-        answered = self._any(corpus, rng) if rng.random() * num_clicks < self.pseudo_clicks else context
+        answered = context
+        if self.pseudo_clicks:
+            num_clicks = len(corpus.clicked[context.query])
+            if rng.random() < self.pseudo_clicks / (num_clicks + self.pseudo_clicks):
+                answered = rng.choice(corpus.searches_of_day[context.day])
         item = rng.choice(answered.purchased or answered.clicked)
         if rng.random() < self.anonymous_rate:
             context = anonymous(context)
@@ -75,18 +86,6 @@ class SearchToItem(Task):
         if age := rng.randint(0, self.largest_age):
             context = writer.as_remembered(context, context.day - age)
         return Sample(writer.search(context, query, shift, hidden_from), corpus.item_codes[item].tolist())
-
-    def _share(self, context: SearchContext, corpus: Corpus) -> float:
-        """How often a search is shown, as a share of how often one of the last day is."""
-        age = corpus.last_day - context.day
-        return float(0.5 ** (age / self.half_life)) if self.half_life else 1.0
-
-    def _any(self, corpus: Corpus, rng: random.Random) -> SearchContext:
-        """Any search, the later the likelier: drawn uniformly, then taken or drawn again."""
-        while True:
-            context = rng.choice(corpus.searches)
-            if rng.random() < self._share(context, corpus):
-                return context
 
 
 @dataclass(frozen=True)

@@ -29,9 +29,12 @@ class Corpus:
     fragments: Sequence[tuple[str, ...]] = ()  # of each item's title, as a shopper would type them
 
     @cached_property
-    def last_day(self) -> int:
-        """The day of the latest search."""
-        return max(context.day for context in self.searches)
+    def searches_of_day(self) -> dict[int, list[SearchContext]]:
+        """Searches by their day."""
+        of_day: dict[int, list[SearchContext]] = {}
+        for context in self.searches:
+            of_day.setdefault(context.day, []).append(context)
+        return of_day
 
     @cached_property
     def clicked(self) -> dict[str, list[int]]:
@@ -59,7 +62,7 @@ class Task(ABC):
     """One thing asked of the generator.
 
     Args:
-        weight: how often the examples are seen in an epoch: 2 is twice, 0.5 every other one.
+        weight: how often an epoch shows the examples, on average over all: 2 is twice, 0.5 every other one.
     """
 
     weight: float = 1.0
