@@ -32,7 +32,7 @@ $(READY): pyproject.toml constraints-cpu.txt
 demo: $(READY)
 	@$(BIN)/onesearch pipeline --run runs/demo --recipe configs/demo
 	@$(BIN)/onesearch compare --run runs/demo
-	@for query in "red dress" "running shoes" "coffee maker"; do \
+	@for query in "white dress" "running shoes" "coffee cup"; do \
 		$(BIN)/onesearch search "$$query" --run runs/demo || exit 1; \
 	done
 
