@@ -29,7 +29,8 @@ from onesearch.sid.spec import SidSpec
 from onesearch.sid.table import SidTable, read_codes
 from onesearch.sid.trie import Trie
 from onesearch.sid.vocabulary import Vocabulary
-from onesearch.tasks.prompt import MARKERS, PromptWriter, Views
+from onesearch.tasks.prompt import MARKERS, Views
+from onesearch.tasks.prompt_writer import PromptWriter
 
 
 class KeywordEncoder:

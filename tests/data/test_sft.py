@@ -137,11 +137,12 @@ def test_the_corpus_repeats_with_the_seed(tiny_log, tiny_khqe, tiny_corpus):
     assert other.typos != again.typos
 
 
-def test_what_is_drawn_twice_is_written_twice(tiny_corpus, tiny_khqe, make_data):
+def test_what_is_drawn_twice_is_written_twice(make_data):
     """24 draws of one title in an epoch: most of its eight fragments come, not one of them 24 times."""
     data = make_data([TitleToItem(weight=24.0)])
-    examples = data.train_dataloader().dataset
-    draws = [example for batch in data.train_dataloader().batch_sampler for example in batch if example[3] == 0]
+    loader = data.train_dataloader()
+    examples = loader.dataset
+    draws = [example for batch in loader.batch_sampler for example in batch if example[3] == 0]
     assert len(draws) == 24
     texts = {tuple(examples[example][1].prompt.tokens) for example in draws}
     assert len(texts) > 4

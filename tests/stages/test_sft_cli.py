@@ -9,7 +9,8 @@ from onesearch.log.text import item_texts
 from onesearch.models.generator_folder import load_generator
 from onesearch.serve.engine import SearchEngine
 from onesearch.stages.sft import SftStage
-from onesearch.tasks.prompt import MARKERS, Views, collate_prompts
+from onesearch.tasks.collation import collate_prompts
+from onesearch.tasks.prompt import MARKERS, Views
 from onesearch.types import UserError
 
 

@@ -7,7 +7,8 @@ from onesearch.behavior.memory import NOTHING_HIDDEN
 from onesearch.models.text_tokenizer import train_tokenizer
 from onesearch.sid.spec import SidSpec
 from onesearch.sid.vocabulary import Vocabulary
-from onesearch.tasks.prompt import MARKERS, PromptWriter, Views
+from onesearch.tasks.prompt import MARKERS, Views
+from onesearch.tasks.prompt_writer import PromptWriter
 from onesearch.tasks.task import Corpus
 from onesearch.types import SearchContext
 

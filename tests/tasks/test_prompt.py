@@ -7,7 +7,9 @@ import pytest
 import torch
 
 from onesearch.behavior.user_id import blend
-from onesearch.tasks.prompt import LONGEST_LIST, Prompt, collate_prompts, draw_shift
+from onesearch.tasks.collation import collate_prompts
+from onesearch.tasks.prompt import LONGEST_LIST, Prompt
+from onesearch.tasks.prompt_writer import draw_shift
 
 CLICKS = 3 * LONGEST_LIST
 """The first place of `<clicks>`, the fourth list."""

@@ -16,7 +16,8 @@ from onesearch.khqe import Khqe
 from onesearch.log.prepared import Log
 from onesearch.models.generator_folder import load_settings
 from onesearch.models.text_tokenizer import load_tokenizer
-from onesearch.tasks.prompt import Views, collate_prompts
+from onesearch.tasks.collation import collate_prompts
+from onesearch.tasks.prompt import Views
 from onesearch.types import PreferenceBatch, SearchContext
 
 

@@ -17,8 +17,10 @@ from onesearch.data.tokenizer import ensure_tokenizer, open_tokenizer
 from onesearch.khqe import Khqe
 from onesearch.log.prepared import Log
 from onesearch.log.text import item_texts, normalize_query
+from onesearch.tasks.collation import collate_prompts
 from onesearch.tasks.noise import Babbler, fragment, typo
-from onesearch.tasks.prompt import PromptWriter, Views, collate_prompts
+from onesearch.tasks.prompt import Views
+from onesearch.tasks.prompt_writer import PromptWriter
 from onesearch.tasks.task import Corpus, Sample, Task
 from onesearch.types import GeneratorBatch, SearchContext
 

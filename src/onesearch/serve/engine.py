@@ -20,7 +20,8 @@ from onesearch.log.text import normalize_query
 from onesearch.models.generator import Generator
 from onesearch.models.generator_folder import load_generator
 from onesearch.models.scorer import GeneratorScorer
-from onesearch.tasks.prompt import MARKERS, Prompt, Views, collate_prompts
+from onesearch.tasks.collation import collate_prompts
+from onesearch.tasks.prompt import MARKERS, Prompt, Views
 from onesearch.types import PromptBatch, SearchContext, UserError
 
 STAGES = ("sft_align", "sft_cooccur", "sft_personalize", "dpo_hybrid", "dpo_logged")

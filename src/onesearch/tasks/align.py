@@ -4,7 +4,7 @@ import random
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from onesearch.tasks.prompt import PromptWriter
+from onesearch.tasks.prompt_writer import PromptWriter
 from onesearch.tasks.task import Corpus, Sample, Task
 
 MAX_TARGET = 24

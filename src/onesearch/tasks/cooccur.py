@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from onesearch.tasks.align import MAX_TARGET
-from onesearch.tasks.prompt import PromptWriter
+from onesearch.tasks.prompt_writer import PromptWriter
 from onesearch.tasks.task import Corpus, Sample, Task
 
 

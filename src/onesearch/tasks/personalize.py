@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onesearch.behavior.memory import NOTHING_HIDDEN
-from onesearch.tasks.prompt import PromptWriter, draw_shift
+from onesearch.tasks.prompt_writer import PromptWriter, draw_shift
 from onesearch.tasks.task import Corpus, Sample, Task
 from onesearch.types import SearchContext, UserError
 

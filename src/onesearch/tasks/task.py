@@ -10,7 +10,8 @@ from typing import ClassVar, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from onesearch.tasks.prompt import Prompt, PromptWriter
+from onesearch.tasks.prompt import Prompt
+from onesearch.tasks.prompt_writer import PromptWriter
 from onesearch.types import SearchContext
 
 
