@@ -24,7 +24,7 @@ from onesearch.keywords.fusion import fuse
 from onesearch.keywords.lexicon import Lexicon
 from onesearch.log.prepared import Log
 from onesearch.models.text_encoder import TextEncoder
-from onesearch.quantize.rq_opq import RqOpq
+from onesearch.quantize.codebook import Codebook
 from onesearch.sid.spec import SidSpec
 from onesearch.sid.table import SidTable, read_codes
 from onesearch.sid.trie import Trie
@@ -73,7 +73,7 @@ class Khqe:
     def __init__(
         self,
         encoder: KeywordEncoder,
-        codebook: RqOpq,
+        codebook: Codebook,
         item_ids: Sequence[str],
         item_codes: NDArray[np.int64],
         item_embeddings: Tensor,
@@ -102,9 +102,9 @@ class Khqe:
         return Trie(self.item_codes, self.spec.sizes)
 
     @property
-    def rq_centroids(self) -> list[Tensor]:
-        """The residual codebooks, [K_l, D] each."""
-        return [self.codebook.level_centroids(level) for level in range(len(self.spec.rq_sizes))]
+    def history_centroids(self) -> list[Tensor]:
+        """The codebooks [K_l, D] that long histories are summed over: the residual ones, or all where there are none."""
+        return self.centroids[: len(self.spec.rq_sizes) or None]
 
     @property
     def centroids(self) -> list[Tensor]:
@@ -176,7 +176,7 @@ class Khqe:
         """Read `run/quantizer` and the encoder that it was fitted on."""
         verify(run / "quantizer", "quantizer", [run / "encoder", run / "log"])
         folder = run / "quantizer"
-        codebook = RqOpq.load(folder / "codebook.safetensors")
+        codebook = Codebook.load(folder / "codebook.safetensors")
         sizes = codebook.rq_sizes + codebook.opq_sizes
         item_ids, item_codes = read_codes(folder / "items.parquet", sizes)
         queries, query_codes = read_codes(folder / "queries.parquet", sizes, key="query")

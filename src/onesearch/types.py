@@ -94,7 +94,7 @@ class PromptBatch(NamedTuple):
 
     input_ids: Tensor  # [B, L] int64
     attention_mask: Tensor  # [B, L] int64, 1 on tokens
-    history: Tensor | None  # [B, 3, L', 3] int64: RQ codes of the click, order and RSU sequences, -1 is padding
+    history: Tensor | None  # [B, 3, L', C] int64: SIDs of the click, order and RSU sequences, -1 is padding
     listed: Tensor | None  # [B, L, C] int64: SIDs of items that take one position, -1 at all other positions
     places: Tensor | None  # [B, L] int64: which place of which list such an item has, -1 at all other positions
 

@@ -17,7 +17,7 @@ class HistoryAdapter(nn.Module):
     """Per-level centroid sums, LayerNorm, Q-Former.
 
     Args:
-        centroids: the RQ codebooks, one [K_l, D] a level; frozen.
+        centroids: the codebooks of the levels that are summed, one [K_l, D] a level; frozen.
         hidden: H, width of the generator.
         num_queries: N_M, embeddings handed to the encoder.
         num_heads: attention heads of the Q-Former.
@@ -41,12 +41,12 @@ class HistoryAdapter(nn.Module):
         )
 
     def level_sums(self, codes: Tensor) -> Tensor:
-        """Sums of centroids [B, 3, levels, D] of padded RQ codes [B, 3, L, levels], -1 where there is no item."""
+        """Sums of centroids [B, 3, levels, D] of padded SIDs [B, 3, L, C ≥ levels], -1 where there is no item."""
         sums = [getattr(self, f"centroids_{level}")[codes[..., level]].sum(-2) for level in range(self.num_levels)]
         return torch.stack(sums, -2)
 
     def forward(self, codes: Tensor) -> Tensor:
-        """Embeddings [B, N_M, H] of the three sequences [B, 3, L, levels]."""
+        """Embeddings [B, N_M, H] of the three sequences of SIDs [B, 3, L, C]."""
         sums = self.norm(self.level_sums(codes)).flatten(1, 2)
         memory = self.project(sums) + self.source
         embeddings: Tensor = self.q_former(self.queries.expand(len(codes), -1, -1), memory)

@@ -5,7 +5,7 @@
 Only the third residual layer is balanced: balancing all of them collapses the hierarchy (arXiv 2509.03236, which
 publishes no algorithm). Ours: vectors ask for their nearest centroid that has room; a centroid takes the nearest of
 those that ask, until it is full; whoever is left asks again. Each round fills a centroid or places everyone, so K
-rounds suffice, and a round costs one distance table of those still left.
+rounds suffice, and a round costs one table of scores of those still left.
 """
 
 from math import ceil
@@ -13,7 +13,8 @@ from math import ceil
 import torch
 from torch import Tensor
 
-from onesearch.quantize.kmeans import chunks, cluster_means
+from onesearch.quantize.kmeans import cluster_means
+from onesearch.quantize.nearest import Scores
 
 
 def capacity(num_vectors: int, num_centroids: int, slack: float) -> int:
@@ -27,20 +28,21 @@ def capacity(num_vectors: int, num_centroids: int, slack: float) -> int:
     return ceil(num_vectors / num_centroids * slack)
 
 
+@torch.no_grad()
 def balanced_nearest(vectors: Tensor, centroids: Tensor, slack: float = 1.1) -> Tensor:
     """[N] int64 codes of near centroids, none of which holds more than `capacity` vectors.
 
     Args:
-        vectors: [N, D]
+        vectors: [N, D]; float32 is not copied.
         centroids: [K, D]
         slack: how much more than an equal share a code may hold; 1 is exact balance.
     """
-    vectors, centroids = vectors.double(), centroids.double()
+    vectors, centroids = vectors.float(), centroids.float()
     room = torch.full((len(centroids),), capacity(len(vectors), len(centroids), slack), device=vectors.device)
     codes = torch.full((len(vectors),), -1, dtype=torch.int64, device=vectors.device)
     left = torch.arange(len(vectors), device=vectors.device)
     while len(left):
-        wish, distance = _nearest_open(vectors[left], centroids, room > 0)
+        wish, distance = _nearest_open(vectors, left, centroids, room > 0)
         accepted = _accept(wish, distance, room)
         codes[left[accepted]] = wish[accepted]
         room -= torch.bincount(wish[accepted], minlength=len(room))
@@ -48,22 +50,29 @@ def balanced_nearest(vectors: Tensor, centroids: Tensor, slack: float = 1.1) -> 
     return codes
 
 
-def balance(vectors: Tensor, centroids: Tensor, slack: float, num_iterations: int) -> Tensor:
+@torch.no_grad()
+def balance(vectors: Tensor, centroids: Tensor, slack: float, num_iterations: int = 5) -> Tensor:
     """Move centroids [K, D] to the means of balanced clusters of the vectors [N, D]."""
     for _ in range(num_iterations):
-        updated = cluster_means(vectors, balanced_nearest(vectors, centroids, slack), centroids)
+        codes = balanced_nearest(vectors, centroids, slack)
+        sums = torch.zeros_like(centroids, dtype=torch.float64).index_add_(0, codes, vectors.double())
+        updated = cluster_means(sums, torch.bincount(codes, minlength=len(centroids)), centroids)
         if torch.equal(updated, centroids):
             break
         centroids = updated
     return centroids
 
 
-def _nearest_open(vectors: Tensor, centroids: Tensor, is_open: Tensor) -> tuple[Tensor, Tensor]:
-    """The nearest centroid with room for each vector, and its squared distance."""
-    penalty = torch.where(is_open, centroids.square().sum(dim=1), torch.inf)
-    best = [torch.addmm(penalty, chunk, centroids.T, alpha=-2).min(dim=1) for chunk in chunks(vectors, len(centroids))]
-    distances = torch.cat([found.values for found in best]) + vectors.square().sum(dim=1)
-    return torch.cat([found.indices for found in best]), distances
+def _nearest_open(vectors: Tensor, rows: Tensor, centroids: Tensor, is_open: Tensor) -> tuple[Tensor, Tensor]:
+    """The nearest centroid with room for each of `rows`, and its squared distance."""
+    scores_of = Scores(centroids, is_open)
+    wishes, distances = [], []
+    for part in rows.split(scores_of.chunk):
+        chunk = vectors[part]
+        best, wish = scores_of(chunk).min(dim=1)
+        wishes.append(wish)
+        distances.append(best + chunk.square().sum(dim=1))
+    return torch.cat(wishes), torch.cat(distances)
 
 
 def _accept(wish: Tensor, distance: Tensor, room: Tensor) -> Tensor:

@@ -1,157 +1,186 @@
-"""k-means and the nearest centroid.
+"""k-means on samples that grow: most iterations see few vectors, the last ones see all.
 
-    code(x) = argmin_k ‖x − C[k]‖²,     C[k] = mean of the x with code k
+    C[k] = mean of the x with code k,    code(x) = argmin_k ‖x − C[k]‖²
 
-Codes are stored and compared for years, so `nearest` must not depend on the batch a vector came in, nor on the device.
-Matrix products differ in their last bits from one batch shape to another; distances are therefore taken in float64, and
-centroids whose distances differ by less than `TIE` of the vectors' scale count as equal: the lowest code wins. Training
-needs no such care and runs in float32.
+Centroids move far in the first iterations, and a few dozen vectors a cluster are enough to say where to; only the last
+moves need every vector. The start is drawn as k-means++ draws, in rounds: as many new centroids at once as there are,
+each with probability ∝ its squared distance to the nearest one so far (k-means||, Bahmani et al., 2012, with doubling).
 
-Shapes: N vectors, D width, K centroids.
+Nothing here is stored as a code, so float32 is exact enough; `nearest` is for codes. Shapes: N vectors, D width, K
+centroids.
 """
 
+import contextlib
 from collections.abc import Iterator
 from math import ceil
+from typing import Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor
 
-TIE = 1e-10
-"""Relative distance below which two centroids are equally near: far above float64 rounding, far below any meaning."""
+from onesearch.quantize.nearest import Scores
 
-_CHUNK_ELEMENTS = 2**22  # distances held at once: 32 MB in float64
-_MAX_POINTS_PER_CENTROID = 256  # more add time, not quality (faiss' rule)
-
-
-def nearest(vectors: Tensor, centroids: Tensor) -> Tensor:
-    """[N] int64 codes of the nearest centroids, the same for any batch size.
-
-    Args:
-        vectors: [N, D]
-        centroids: [K, D]
-    """
-    wide = centroids.double()
-    largest = wide.square().sum(dim=1).max()
-    codes = []
-    for chunk, scores in _scores(vectors.double(), wide):
-        scale = chunk.square().sum(dim=1, keepdim=True) + largest
-        ties = scores <= scores.min(dim=1, keepdim=True).values + TIE * scale
-        codes.append(ties.to(torch.uint8).argmax(dim=1))  # the first of the equals
-    return torch.cat(codes) if codes else vectors.new_zeros(0, dtype=torch.int64)
+Effort = Literal["exact", "fast", "faiss"]
+"""`exact` ends on all vectors, `fast` on a sample; `faiss` is its k-means, 25 iterations, on GPUs where it has them."""
 
 
-def kmeans(
-    vectors: Tensor,
-    num_centroids: int,
-    seed: int,
-    num_iterations: int = 25,
-    init: str = "k-means++",
-    backend: str = "torch",
-) -> Tensor:
+class Pass(NamedTuple):
+    """Iterations on one sample."""
+
+    points_per_centroid: int | None  # None: all vectors
+    num_iterations: int
+
+
+PASSES = {"exact": (Pass(64, 8), Pass(128, 4), Pass(None, 5)), "fast": (Pass(64, 8), Pass(128, 2))}
+
+_FAISS_ITERATIONS = 25
+_FAISS_POINTS_PER_CENTROID = 256  # more add time, not quality (faiss' rule)
+_WIDE = 256  # from this width on, bfloat16 products pay for the conversion
+
+
+@torch.no_grad()
+def kmeans(vectors: Tensor, num_centroids: int, seed: int, effort: Effort = "exact") -> Tensor:
     """Fit centroids.
 
     Args:
-        vectors: [N, D] with N ≥ `num_centroids`; at most 256 per centroid are used, drawn at random.
+        vectors: [N, D] with N ≥ `num_centroids`; float32 is not copied.
         num_centroids: K.
-        seed: of the draw and of the start. Give each level its own: with one seed for all, deeper levels lose codes.
-        num_iterations: of Lloyd's algorithm.
-        init: `k-means++`, or `random` vectors, which is faster for thousands of centroids.
-        backend: `torch`, or `faiss` where it is installed (always a random start).
+        seed: of the samples and the start. Give each level its own: with one seed for all, deeper levels lose codes.
+        effort: how much work the fit may take.
 
     Returns:
         [K, D] float32. Where there are fewer distinct vectors than centroids, some centroids are never nearest.
+
+    Raises:
+        ValueError: fewer vectors than centroids, or no such effort.
     """
-    _check_choices(len(vectors), num_centroids, init, backend)
+    if len(vectors) < num_centroids:
+        raise ValueError(f"num_centroids is {num_centroids}, but only {len(vectors)} vectors are given: use fewer.")
+    if effort not in get_args(Effort):
+        raise ValueError(f"effort is '{effort}': use one of {', '.join(get_args(Effort))}.")
+    vectors = vectors.float()
     generator = torch.Generator().manual_seed(seed)
-    sample = _draw(vectors, num_centroids * _MAX_POINTS_PER_CENTROID, generator).float()
-    if backend == "faiss":
-        return _faiss_kmeans(sample, num_centroids, seed, num_iterations)
-    start = _draw(sample, num_centroids, generator) if init == "random" else _spread(sample, num_centroids, generator)
-    return lloyd(sample, start, num_iterations)
+    order = torch.randperm(len(vectors), generator=generator).to(vectors.device)
+    if effort == "faiss":
+        return _faiss_kmeans(vectors[order[: num_centroids * _FAISS_POINTS_PER_CENTROID]], num_centroids, seed)
+    first, *_ = PASSES[effort]
+    with _quick_products(vectors):
+        centroids = _spread(vectors[_sample(order, first, num_centroids)], num_centroids, generator)
+        for each in PASSES[effort]:
+            centroids = lloyd(vectors, centroids, each.num_iterations, _sample(order, each, num_centroids))
+    return centroids
 
 
-def lloyd(vectors: Tensor, centroids: Tensor, num_iterations: int) -> Tensor:
-    """Improve centroids [K, D] on vectors [N, D]; an empty one moves to a vector that is far from its own."""
+def lloyd(vectors: Tensor, centroids: Tensor, num_iterations: int, rows: Tensor | None = None) -> Tensor:
+    """Move centroids [K, D] to the means of their vectors; an empty one to a vector that is far from its own.
+
+    Args:
+        vectors: [N, D] float32.
+        centroids: [K, D] float32.
+        num_iterations: the most moves; it ends earlier when nothing moves.
+        rows: [n] the vectors to use; None: all.
+    """
     for _ in range(num_iterations):
-        codes, distances = _assign(vectors, centroids)
-        updated = cluster_means(vectors, codes, centroids)
-        empty = (torch.bincount(codes, minlength=len(centroids)) == 0).nonzero().flatten()
-        if len(empty):
-            farthest = distances.sort(descending=True, stable=True).indices[: len(empty)]
-            worth = distances[farthest] > 0  # duplicates of a centroid make no better one
-            updated[empty[: len(farthest)][worth]] = vectors[farthest[worth]]
+        updated = _moved(vectors, centroids, rows)
         if torch.equal(updated, centroids):
             break
         centroids = updated
     return centroids
 
 
-def cluster_means(vectors: Tensor, codes: Tensor, centroids: Tensor) -> Tensor:
-    """[K, D] the mean of each cluster; the old centroid where it is empty."""
-    sums = torch.zeros_like(centroids, dtype=torch.float64).index_add_(0, codes, vectors.double())
-    counts = torch.bincount(codes, minlength=len(centroids)).unsqueeze(1)
-    return torch.where(counts > 0, sums / counts.clamp(min=1), centroids.double()).to(centroids.dtype)
+def cluster_means(sums: Tensor, counts: Tensor, centroids: Tensor) -> Tensor:
+    """[K, D] sums/counts, the old centroid where a cluster is empty; `sums` [K, D] in float64, `counts` [K]."""
+    means = sums / counts.clamp(min=1).unsqueeze(1)
+    return torch.where(counts.unsqueeze(1) > 0, means, centroids.double()).to(centroids.dtype)
 
 
-def chunks(vectors: Tensor, num_centroids: int) -> Iterator[Tensor]:
-    """Slices of the vectors so short that their distances to all centroids fit in a bounded memory."""
-    size = max(1, _CHUNK_ELEMENTS // num_centroids)
-    return (vectors[start : start + size] for start in range(0, len(vectors), size))
+def _sample(order: Tensor, each: Pass, num_centroids: int) -> Tensor:
+    return order if each.points_per_centroid is None else order[: each.points_per_centroid * num_centroids]
 
 
-def _scores(vectors: Tensor, centroids: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """Chunks of vectors with ‖C[k]‖² − 2·x·C[k], which is the squared distance less ‖x‖²."""
-    norms = centroids.square().sum(dim=1)
-    for chunk in chunks(vectors, len(centroids)):
-        yield chunk, torch.addmm(norms, chunk, centroids.T, alpha=-2)
+def _moved(vectors: Tensor, centroids: Tensor, rows: Tensor | None) -> Tensor:
+    sums = torch.zeros_like(centroids, dtype=torch.float64)
+    counts = torch.zeros(len(centroids), dtype=torch.int64, device=centroids.device)
+    distances = []
+    scores_of = Scores(centroids)
+    for chunk in _chunks(vectors, rows, scores_of.chunk):
+        best, codes = scores_of(chunk).min(dim=1)
+        sums.index_add_(0, codes, chunk.double())
+        counts += torch.bincount(codes, minlength=len(centroids))
+        distances.append(best + chunk.square().sum(dim=1))
+    updated = cluster_means(sums, counts, centroids)
+    empty = (counts == 0).nonzero().flatten()
+    if len(empty):
+        distance = torch.cat(distances)
+        farthest = distance.sort(descending=True, stable=True).indices[: len(empty)]
+        farthest = farthest[distance[farthest] > 1e-6 * distance.max()]  # a duplicate of a centroid makes no better one
+        updated[empty[: len(farthest)]] = vectors[farthest if rows is None else rows[farthest]]
+    return updated
 
 
-def _assign(vectors: Tensor, centroids: Tensor) -> tuple[Tensor, Tensor]:
-    """Fast codes [N] and squared distances [N] for training."""
-    best = [scores.min(dim=1) for _, scores in _scores(vectors, centroids)]
-    codes = torch.cat([found.indices for found in best])
-    return codes, (vectors - centroids[codes]).square().sum(dim=1)
-
-
-def _draw(vectors: Tensor, num_drawn: int, generator: torch.Generator) -> Tensor:
-    if len(vectors) <= num_drawn:
-        return vectors
-    return vectors[torch.randperm(len(vectors), generator=generator)[:num_drawn].to(vectors.device)]
+def _chunks(vectors: Tensor, rows: Tensor | None, size: int) -> Iterator[Tensor]:
+    """The vectors of `rows` in pieces, so that no copy of all of them is made."""
+    if rows is None:
+        yield from vectors.split(size)
+    else:
+        yield from (vectors[part] for part in rows.split(size))
 
 
 def _spread(vectors: Tensor, num_centroids: int, generator: torch.Generator) -> Tensor:
-    """k-means++: each next start is drawn with probability ∝ its squared distance to the nearest start so far."""
-    chosen = [int(torch.randint(len(vectors), (1,), generator=generator))]
-    distances = torch.full((len(vectors),), torch.inf, dtype=torch.float64, device=vectors.device)
-    for draw in torch.rand(num_centroids - 1, generator=generator, dtype=torch.float64).tolist():
-        distances = torch.minimum(distances, (vectors - vectors[chosen[-1]]).square().sum(dim=1).double())
-        cumulative = distances.cumsum(dim=0)
-        position = torch.searchsorted(cumulative, draw * cumulative[-1], right=True)
-        chosen.append(min(int(position), len(vectors) - 1))
+    """k-means++ in rounds that double the number of centroids."""
+    chosen = torch.randint(len(vectors), (1,), generator=generator).to(vectors.device)
+    distances = torch.full((len(vectors),), torch.inf, device=vectors.device)
+    lengths = vectors.square().sum(dim=1)
+    newest = chosen
+    while len(chosen) < num_centroids:
+        scores_of = Scores(vectors[newest])
+        best = torch.cat([scores_of(chunk).amin(dim=1) for chunk in vectors.split(scores_of.chunk)])
+        distances = distances.minimum(best + lengths)
+        # What is left of a vector's distance to its own copy is rounding: a copy must not be drawn again.
+        weights = torch.where(distances > 1e-5 * lengths, distances, 0.0).double().cpu()
+        wanted = min(len(chosen), num_centroids - len(chosen), int((weights > 0).sum()))
+        if wanted == 0:  # fewer distinct vectors than centroids
+            rest = torch.randint(len(vectors), (num_centroids - len(chosen),), generator=generator)
+            return vectors[torch.cat([chosen, rest.to(chosen)])]
+        newest = _draw(weights, wanted, generator).to(vectors.device)
+        chosen = torch.cat([chosen, newest])
     return vectors[chosen]
 
 
-def _faiss_kmeans(vectors: Tensor, num_centroids: int, seed: int, num_iterations: int) -> Tensor:
+def _draw(weights: Tensor, number: int, generator: torch.Generator) -> Tensor:
+    """[number] different rows, each drawn with probability ∝ its weight (Efraimidis and Spirakis, 2006)."""
+    chance = torch.rand(len(weights), generator=generator, dtype=torch.float64)
+    return torch.where(weights > 0, chance.log() / weights, -torch.inf).topk(number).indices
+
+
+@contextlib.contextmanager
+def _quick_products(vectors: Tensor) -> Iterator[None]:
+    """On a CPU with bfloat16 instructions, products of wide vectors use them: near enough to fit, and twice as fast."""
+    has_bf16 = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)()
+    if vectors.is_cuda or vectors.shape[1] < _WIDE or not has_bf16:
+        yield
+        return
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("medium")
     try:
-        import faiss  # an optional fast path for large catalogues on CPU
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+def _faiss_kmeans(vectors: Tensor, num_centroids: int, seed: int) -> Tensor:
+    try:
+        import faiss  # an optional engine: the core runs without it
     except ImportError as error:
-        raise ValueError("backend is 'faiss', but faiss is not installed: install faiss-cpu or use 'torch'.") from error
+        raise ValueError("effort is 'faiss', but faiss is not installed: install faiss-cpu or use 'exact'.") from error
     trainer = faiss.Kmeans(
         vectors.shape[1],
         num_centroids,
-        niter=num_iterations,
+        niter=_FAISS_ITERATIONS,
         seed=seed,
+        gpu=getattr(faiss, "get_num_gpus", int)() > 0,
         min_points_per_centroid=1,
         max_points_per_centroid=ceil(len(vectors) / num_centroids),
     )
     trainer.train(vectors.cpu().numpy())
     return torch.from_numpy(trainer.centroids).to(vectors.device)
-
-
-def _check_choices(num_vectors: int, num_centroids: int, init: str, backend: str) -> None:
-    if num_vectors < num_centroids:
-        raise ValueError(f"num_centroids is {num_centroids}, but only {num_vectors} vectors are given: use fewer.")
-    if init not in ("k-means++", "random"):
-        raise ValueError(f"init is '{init}': use 'k-means++' or 'random'.")
-    if backend not in ("torch", "faiss"):
-        raise ValueError(f"backend is '{backend}': use 'torch' or 'faiss'.")

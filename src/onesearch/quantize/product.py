@@ -4,22 +4,23 @@
 
 Solved by turns (Ge et al., CVPR 2013): with R fixed, one k-means step in each subspace; with the codes fixed, R = U·Vᵀ
 of the SVD Ŷᵀ·X = U·S·Vᵀ (orthogonal Procrustes). It starts from the principal axes, dealt out so that the subspaces
-have like products of variances.
+have like products of variances. A sample of `POINTS_PER_CODE` vectors a code decides all of it.
 """
 
 import torch
 from torch import Tensor
 
-from onesearch.quantize.kmeans import kmeans, lloyd, nearest
+from onesearch.quantize.kmeans import Effort, kmeans, lloyd
+from onesearch.quantize.nearest import nearest
+
+POINTS_PER_CODE = 256
+TURNS = {"exact": 12, "fast": 6, "faiss": 12}
+"""Turns between rotation and codebooks; most of the gain comes in the first few."""
 
 
+@torch.no_grad()
 def fit_product(
-    vectors: Tensor,
-    sizes: tuple[int, ...],
-    seed: int,
-    num_iterations: int = 25,
-    init: str = "k-means++",
-    backend: str = "torch",
+    vectors: Tensor, sizes: tuple[int, ...], seed: int, effort: Effort = "exact"
 ) -> tuple[Tensor, list[Tensor]]:
     """Fit the rotation and the sub-quantizers.
 
@@ -27,58 +28,51 @@ def fit_product(
         vectors: [N, D] with D a multiple of the number of sub-quantizers M.
         sizes: codes of each sub-quantizer.
         seed: sub-quantizer m starts from seed + m.
-        num_iterations: turns between rotation and codebooks.
-        init: see `kmeans`.
-        backend: see `kmeans`; for the start only.
+        effort: see `kmeans`.
 
     Returns:
         The rotation R [D, D] and the codebooks, each [K_m, D / M].
     """
-    vectors = vectors.float()
-    rotation = _principal_rotation(vectors, len(sizes))
-    parts = _parts(vectors, rotation, len(sizes))
-    codebooks = [
-        kmeans(part, size, seed + number, num_iterations, init, backend)
-        for number, (part, size) in enumerate(zip(parts, sizes, strict=True))
-    ]
-    for _ in range(num_iterations):
-        codes = quantize_product(vectors, rotation, codebooks)
-        rotation = _procrustes(vectors, _concatenate(codes, codebooks))
-        parts = _parts(vectors, rotation, len(sizes))
+    generator = torch.Generator().manual_seed(seed)
+    rows = torch.randperm(len(vectors), generator=generator)[: POINTS_PER_CODE * max(sizes)]
+    sample = vectors[rows.to(vectors.device)].float()
+    rotation = _principal_rotation(sample, len(sizes))
+    parts = _parts(sample, rotation, len(sizes))
+    codebooks = [kmeans(part, size, seed + m, effort) for m, (part, size) in enumerate(zip(parts, sizes, strict=True))]
+    for _ in range(TURNS[effort]):
+        targets = [book[nearest(part, book)] for part, book in zip(parts, codebooks, strict=True)]
+        rotation = _procrustes(sample, torch.cat(targets, dim=1))
+        parts = _parts(sample, rotation, len(sizes))
         codebooks = [lloyd(part, book, 1) for part, book in zip(parts, codebooks, strict=True)]
     return rotation, codebooks
 
 
 def quantize_product(vectors: Tensor, rotation: Tensor, codebooks: list[Tensor]) -> Tensor:
-    """[N, M] int64 codes of vectors [N, D]."""
+    """[N, M] int64 codes of vectors [N, D], few enough to be widened to float64."""
     parts = _parts(vectors.double(), rotation.double(), len(codebooks))
     return torch.stack([nearest(part, book) for part, book in zip(parts, codebooks, strict=True)], dim=1)
 
 
 def reconstruct_product(codes: Tensor, rotation: Tensor, codebooks: list[Tensor]) -> Tensor:
     """[N, D] vectors from codes [N, M], rotated back."""
-    return _concatenate(codes, codebooks) @ rotation
+    return torch.cat([book[codes[:, number]] for number, book in enumerate(codebooks)], dim=1) @ rotation
 
 
-def _concatenate(codes: Tensor, codebooks: list[Tensor]) -> Tensor:
-    return torch.cat([book[codes[:, number]] for number, book in enumerate(codebooks)], dim=1)
-
-
-def _parts(vectors: Tensor, rotation: Tensor, num_parts: int) -> tuple[Tensor, ...]:
-    return (vectors @ rotation.T).chunk(num_parts, dim=1)
+def _parts(vectors: Tensor, rotation: Tensor, num_parts: int) -> list[Tensor]:
+    return [part.contiguous() for part in (vectors @ rotation.T).chunk(num_parts, dim=1)]
 
 
 def _procrustes(vectors: Tensor, targets: Tensor) -> Tensor:
     """The orthogonal R that brings R·x nearest to the targets."""
-    left, _, right = torch.linalg.svd(targets.double().T @ vectors.double())
+    left, _, right = torch.linalg.svd((targets.T @ vectors).double())
     rotation: Tensor = left @ right
     return rotation.to(vectors.dtype)
 
 
 def _principal_rotation(vectors: Tensor, num_parts: int) -> Tensor:
     """Principal axes as rows, the largest first to the part whose variances have the smallest product so far."""
-    centred = vectors.double() - vectors.double().mean(dim=0)
-    variances, axes = torch.linalg.eigh(centred.T @ centred / len(vectors))
+    centred = vectors - vectors.mean(dim=0)
+    variances, axes = torch.linalg.eigh((centred.T @ centred / len(vectors)).double())
     width = vectors.shape[1] // num_parts
     parts: list[list[int]] = [[] for _ in range(num_parts)]
     products = [0.0] * num_parts

@@ -37,8 +37,8 @@ class SidSpec:
             if any(size < 1 for size in sizes):
                 raise UserError(f"{name} is {sizes}: every layer needs at least 1 code.")
             object.__setattr__(self, name, sizes)
-        if not 1 <= len(self.rq_sizes) <= self.num_layers <= len(ascii_lowercase):
-            raise UserError(f"rq_sizes {self.rq_sizes} and opq_sizes {self.opq_sizes}: 1 to 26 layers, one residual.")
+        if not 1 <= self.num_layers <= len(ascii_lowercase):
+            raise UserError(f"rq_sizes {self.rq_sizes} and opq_sizes {self.opq_sizes}: a SID has 1 to 26 layers.")
 
     @property
     def sizes(self) -> tuple[int, ...]:

@@ -91,7 +91,7 @@ class SftStage(GeneratorStage):
         self.tokenizer = load_tokenizer(self.tokenizer_name or self.run / "tokenizer")
         vocabulary = Vocabulary(len(self.tokenizer), self.khqe.spec, MARKERS)
         backbone = self.backbone.build(vocabulary.size)
-        adapter = HistoryAdapter(self.khqe.rq_centroids, backbone.config.d_model, self.views.num_slots)
+        adapter = HistoryAdapter(self.khqe.history_centroids, backbone.config.d_model, self.views.num_slots)
         self.generator = Generator(backbone, vocabulary, adapter)
         self.generator.init_sid_embeddings(self.khqe.centroids)
 

@@ -11,12 +11,11 @@ from onesearch.behavior.window import PADDING, window
 from onesearch.tasks.prompt import Prompt
 from onesearch.types import PromptBatch
 
-NUM_RQ_LEVELS = 3
 """The residual codes of an item stand for it in a long sequence."""
 
 
 def collate_prompts(prompts: Sequence[Prompt], item_codes: NDArray[np.integer], pad: int) -> PromptBatch:
-    """Pad prompts on the right; long sequences become RQ codes [B, 3, L', 3]."""
+    """Pad prompts on the right; long sequences become SIDs [B, 3, L', C]."""
     width = max(len(prompt.tokens) for prompt in prompts)
     input_ids = torch.full((len(prompts), width), pad)
     attention_mask = torch.zeros_like(input_ids)
@@ -47,5 +46,5 @@ def _histories(prompts: Sequence[Prompt], item_codes: NDArray[np.integer]) -> Te
     if width == 0:
         return None
     rows = window(sequences, width).values
-    codes = np.where((rows == PADDING)[..., None], PADDING, item_codes[rows, :NUM_RQ_LEVELS])
+    codes = np.where((rows == PADDING)[..., None], PADDING, item_codes[rows])
     return torch.from_numpy(codes).reshape(len(prompts), 3, width, -1)
