@@ -37,7 +37,7 @@ def items(source: Chorus) -> dict[str, Any]:
 
 
 def test_a_sheet_becomes_an_item(tmp_path):
-    """Cents become 49.95, lists are cut at commas, a flag gives its name, a number its unit; boxes have no say."""
+    """Cents become 49.95, lists are cut at commas, a flag gives its name, a number its unit; no brands."""
     attributes = {
         "attr_t_product_colour": "Black,Silver",
         "attr_t_housing_material": "Steel",
@@ -52,6 +52,7 @@ def test_a_sheet_becomes_an_item(tmp_path):
         "attr_t_type": "Original",
         "attr_t_finish_type": "No",
         "attr_t_purpose": "2",
+        "attr_t_compatibility": "ACME,Phaser 7500",
     }
     item = items(write(tmp_path, [*TONERS, sheet(4, "Acme T4 toner cartridge", "T4", **attributes)]))["4"]
     assert (item["brand"], item["category"], item["price"]) == ("Acme", ["toner cartridge"], 49.95)
@@ -64,6 +65,7 @@ def test_a_sheet_becomes_an_item(tmp_path):
         "Series": ["Intel Core i7"],
         "Entity": ["toner cartridge"],
         "Function": ["Bluetooth"],
+        "Scene": ["Phaser 7500"],
         "Modifier": ["Original"],
         "Location": ["China"],
     }
@@ -85,14 +87,14 @@ def test_a_sheet_becomes_an_item(tmp_path):
     ],
 )
 def test_the_kind_of_a_product(product, kind):
-    assert icecat.Kinds([*TONERS, product]).of(product) == kind
+    assert icecat.Catalogue([*TONERS, product]).kind_of(product) == kind
 
 
 def test_a_kind_that_two_titles_hold_is_an_accident():
     """Three toners make a kind, two do not; its words are in no table."""
     blobs = [sheet(n, f"Acme B{n} glowing blob", f"B{n}") for n in (1, 2, 3)]
-    assert icecat.Kinds(blobs).of(blobs[0]) == "glowing blob"
-    assert icecat.Kinds(blobs[:2]).of(blobs[0]) is None
+    assert icecat.Catalogue(blobs).kind_of(blobs[0]) == "glowing blob"
+    assert icecat.Catalogue(blobs[:2]).kind_of(blobs[0]) is None
 
 
 def test_every_mapping_is_to_one_of_the_types():

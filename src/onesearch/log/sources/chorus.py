@@ -69,8 +69,8 @@ class Chorus(Source):
         """Read all zip files and the graded queries."""
         reader, findings = Reader(), Counter[str]()
         products = _once(_read_products(self.folder, reader), findings)
-        kinds = icecat.Kinds(products)
-        items = [icecat.item(product, kinds) for product in products]
+        catalogue = icecat.Catalogue(products)
+        items = [icecat.item(product, catalogue) for product in products]
         _tell_apart(items, products, findings)
         judgments = reader.read(self.folder / RATINGS, _judgment, ("query", "docid", "rating"))
         searches = self._structured(items, judgments) if self.structured_queries else []

@@ -13,7 +13,7 @@ none: only those are taken whose unit the titles of the same catalogue show (700
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from importlib.resources import files
 from typing import Any
 
@@ -35,21 +35,22 @@ _MAX_VALUES = 4  # of one attribute: a compatibility list runs to hundreds of pr
 _MAX_LETTERS = 30  # longer values are sentences
 
 
-class Kinds:
-    """The kinds of products, learnt from composed titles.
+class Catalogue:
+    """What the sheets of a catalogue tell together: its brands, and the kinds of products by composed titles.
 
     Args:
         products: sheets with a name and a title.
     """
 
-    def __init__(self, products: Iterable[Row]) -> None:
+    def __init__(self, products: Sequence[Row]) -> None:
+        self.brands = frozenset(str(product["supplier"]).casefold() for product in products if product.get("supplier"))
         counts = Counter(kind for product in products if (kind := " ".join(_small_words(product))))
         self.known = frozenset(kind for kind, count in counts.items() if count >= _MIN_KIND)
         self.meant = {kind: kind for kind in self.known if " " in kind} | _TABLE["kinds"]
         words = "|".join(re.escape(word) for word in sorted(self.meant, key=len, reverse=True))
         self._pattern = re.compile(rf"(?<!\w)(?:{words})(?![\w(])")  # "6 pc(s)" is no PC
 
-    def of(self, product: Row) -> str | None:
+    def kind_of(self, product: Row) -> str | None:
         """The kind of `product`, or None where nothing tells it."""
         return (
             self._composed(product)
@@ -70,13 +71,13 @@ class Kinds:
         return self.meant[max(reversed(found), key=len)] if found else None  # of equal ones the last: "for X, a Y"
 
 
-def item(product: Row, kinds: Kinds) -> Row:
+def item(product: Row, catalogue: Catalogue) -> Row:
     """The canonical item of a sheet.
 
     Raises:
         RefusedError: a price that is no number.
     """
-    kind = kinds.of(product)
+    kind = catalogue.kind_of(product)
     cents = convert.number(product.get("price"), "price")
     return {
         "item_id": str(product["id"]),
@@ -84,12 +85,18 @@ def item(product: Row, kinds: Kinds) -> Row:
         "brand": convert.text(product.get("supplier")),
         "category": [kind] if kind else [],
         "price": None if cents is None else cents / 100,
-        "attributes": attributes(product, kind),
+        "attributes": attributes(product, kind, catalogue.brands),
     }
 
 
-def attributes(product: Row, kind: str | None) -> list[tuple[str, list[str]]]:
-    """The values of each attribute type that has any, what tells items apart first."""
+def attributes(product: Row, kind: str | None, brands: Collection[str]) -> list[tuple[str, list[str]]]:
+    """The values of each attribute type that has any, what tells items apart first.
+
+    Args:
+        product: a sheet.
+        kind: what kind of product it is.
+        brands: folded; a series or a printer it fits that is no more than a brand ("HP") is no value.
+    """
     found: dict[str, dict[str, str]] = {type_: {} for type_ in _ORDER}  # folded value -> the value as first written
     for type_, value in [("Brand", product.get("supplier")), ("Model", _model(product)), ("Entity", kind)]:
         if value:
@@ -97,7 +104,8 @@ def attributes(product: Row, kind: str | None) -> list[tuple[str, list[str]]]:
     for field, value in product.items():
         prefix, _, name = field.removeprefix("attr_").partition("_")
         for type_, text in _values(prefix, name, value) if field.startswith("attr_") else ():
-            found[type_].setdefault(text.casefold(), text)
+            if text.casefold() not in brands:
+                found[type_].setdefault(text.casefold(), text)
     return [(type_, list(values.values())) for type_, values in found.items() if values]
 
 
