@@ -119,12 +119,13 @@ def overlays(scale: float = 1.0) -> dict[str, dict[str, Any]]:
 
     small = {"vocab_size": 300, "bpe_dropout": 0.0, "fit_splits": FIT_SPLITS}
     encoder = {"dim": 32, "backbone": backbone("text_encoder.FreshEncoder", ENCODER), **rate(5e-3)}
-    sizes = {"rq_sizes": [4, 4, 4], "opq_sizes": [4, 4], "min_pv": 1, "backend": "torch"}
+    sizes = {"rq_sizes": [4, 4, 4], "opq_sizes": [4, 4]}
+    codebook = {"class_path": "onesearch.quantize.rq_opq.RqOpqRecipe", "init_args": sizes}
     generator = {"backbone": backbone("generator.FreshGenerator", GENERATOR), **rate(1e-3)}
     lists = {"batch_size": 64, "splits": FIT_SPLITS}
     return {
         "encoder": overlay(epochs(15), encoder, {"batch_size": 8, **small}),
-        "quantizer": overlay(1, sizes),
+        "quantizer": overlay(1, {"codebook": codebook, "min_pv": 1}),
         "sft_align": overlay(epochs(50), generator, {"batch_size": 8, **small}),
         "sft_cooccur": overlay(epochs(8), rate(1e-3), {"batch_size": 8, **small}),
         "sft_personalize": overlay(epochs(25), rate(1e-3), {"batch_size": 8, **small}),

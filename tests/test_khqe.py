@@ -140,7 +140,7 @@ def test_table_and_trie_hold_the_catalogue(tiny_khqe):
 
 def test_centroids_have_the_sizes_of_the_layers(tiny_khqe):
     assert [len(table) for table in tiny_khqe.centroids] == list(tiny_khqe.spec.sizes)
-    assert [len(table) for table in tiny_khqe.rq_centroids] == list(tiny_khqe.spec.rq_sizes)
+    assert [len(table) for table in tiny_khqe.history_centroids] == list(tiny_khqe.spec.rq_sizes)
 
 
 def test_the_writer_shows_these_sids(tiny_khqe, tiny_engine):

@@ -25,6 +25,7 @@ from onesearch.keywords.lexicon import Lexicon
 from onesearch.log.prepared import Log
 from onesearch.models.text_encoder import TextEncoder
 from onesearch.quantize.codebook import Codebook
+from onesearch.quantize.codebooks import load_codebook
 from onesearch.sid.spec import SidSpec
 from onesearch.sid.table import SidTable, read_codes
 from onesearch.sid.trie import Trie
@@ -103,7 +104,7 @@ class Khqe:
 
     @property
     def history_centroids(self) -> list[Tensor]:
-        """The codebooks [K_l, D] that long histories are summed over: the residual ones, or all where there are none."""
+        """The codebooks [K_l, D] that long histories are summed over: residual ones, or all where there are none."""
         return self.centroids[: len(self.spec.rq_sizes) or None]
 
     @property
@@ -176,7 +177,7 @@ class Khqe:
         """Read `run/quantizer` and the encoder that it was fitted on."""
         verify(run / "quantizer", "quantizer", [run / "encoder", run / "log"])
         folder = run / "quantizer"
-        codebook = Codebook.load(folder / "codebook.safetensors")
+        codebook = load_codebook(folder / "codebook.safetensors")
         sizes = codebook.rq_sizes + codebook.opq_sizes
         item_ids, item_codes = read_codes(folder / "items.parquet", sizes)
         queries, query_codes = read_codes(folder / "queries.parquet", sizes, key="query")

@@ -2,7 +2,8 @@ import pytest
 import torch
 
 from onesearch.quantize.balanced import balance, balanced_nearest, capacity
-from onesearch.quantize.kmeans import kmeans, nearest
+from onesearch.quantize.kmeans import kmeans
+from onesearch.quantize.nearest import nearest
 
 
 def test_the_nearest_keep_the_place_and_the_rest_move_on():

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 import torch
 
-from onesearch.quantize.kmeans import kmeans, lloyd, nearest
+from onesearch.quantize.kmeans import kmeans, lloyd
+from onesearch.quantize.nearest import nearest
 
 
 def inertia(vectors, centroids):
@@ -31,15 +32,13 @@ def test_codes_do_not_depend_on_the_batch(blobs):
 
 
 @pytest.mark.parametrize("num_centroids", [8, 40])
-@pytest.mark.parametrize("backend", ["torch", "faiss"])
-def test_inertia_is_as_low_as_that_of_faiss(blobs, num_centroids, backend):
+@pytest.mark.parametrize("effort", ["exact", "fast", "faiss"])
+def test_inertia_is_as_low_as_that_of_faiss(blobs, num_centroids, effort):
     """Within 5% of faiss (best of 3 starts) on Gaussian blobs."""
     reference = faiss.Kmeans(16, num_centroids, niter=25, nredo=3, seed=1, min_points_per_centroid=1)
     reference.train(blobs.numpy())
     expected = inertia(blobs, torch.from_numpy(reference.centroids))
-    fitted = min(
-        (kmeans(blobs, num_centroids, seed, backend=backend) for seed in range(3)), key=lambda c: inertia(blobs, c)
-    )
+    fitted = min((kmeans(blobs, num_centroids, seed, effort) for seed in range(3)), key=lambda c: inertia(blobs, c))
     assert inertia(blobs, fitted) <= 1.05 * expected
 
 
@@ -58,8 +57,8 @@ def test_an_empty_cluster_moves_to_the_farthest_vector():
 
 
 def test_no_code_is_lost_on_distinct_vectors(blobs):
-    for init in ("k-means++", "random"):
-        assert len(nearest(blobs, kmeans(blobs, 200, seed=3, init=init)).unique()) == 200
+    for effort in ("exact", "fast"):
+        assert len(nearest(blobs, kmeans(blobs, 200, 3, effort)).unique()) == 200
 
 
 def test_more_centroids_than_distinct_vectors_are_left_unused():
@@ -73,22 +72,20 @@ def test_the_seed_decides(blobs):
 
 
 def test_a_large_set_is_drawn_from():
-    """2000 vectors for 2 centroids: 512 are drawn, enough to find the centres −5 and 5."""
+    """2000 vectors for 2 centroids: 128 and 256 are drawn, enough to find the centres −5 and 5."""
     vectors = torch.from_numpy(np.random.default_rng(0).normal(0, 1, (2000, 1))).float()
     vectors += torch.tensor([-5.0, 5.0]).repeat(1000).unsqueeze(1)
-    assert kmeans(vectors, 2, seed=0).flatten().sort().values.tolist() == pytest.approx([-5, 5], abs=0.3)
+    assert kmeans(vectors, 2, 0, "fast").flatten().sort().values.tolist() == pytest.approx([-5, 5], abs=0.3)
 
 
 def test_wrong_choices_are_refused(blobs, monkeypatch):
     with pytest.raises(ValueError, match="num_centroids is 5, but only 4"):
         kmeans(blobs[:4], 5, seed=0)
-    with pytest.raises(ValueError, match="init is 'best'"):
-        kmeans(blobs, 5, seed=0, init="best")
-    with pytest.raises(ValueError, match="backend is 'numpy'"):
-        kmeans(blobs, 5, seed=0, backend="numpy")
+    with pytest.raises(ValueError, match="effort is 'best': use one of exact, fast, faiss"):
+        kmeans(blobs, 5, seed=0, effort="best")
     monkeypatch.setitem(sys.modules, "faiss", None)
     with pytest.raises(ValueError, match="faiss is not installed"):
-        kmeans(blobs, 5, seed=0, backend="faiss")
+        kmeans(blobs, 5, seed=0, effort="faiss")
 
 
 def test_nothing_to_encode_gives_no_codes():

@@ -2,7 +2,8 @@ import faiss
 import pytest
 import torch
 
-from onesearch.quantize.kmeans import kmeans, nearest
+from onesearch.quantize.kmeans import kmeans
+from onesearch.quantize.nearest import nearest
 from onesearch.quantize.product import fit_product, quantize_product, reconstruct_product
 
 

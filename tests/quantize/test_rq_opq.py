@@ -4,19 +4,20 @@ import math
 import pytest
 import torch
 
-from onesearch.quantize.rq_opq import RqOpq
+from onesearch.quantize.codebooks import load_codebook
+from onesearch.quantize.rq_opq import RqOpqRecipe
 
 RQ, OPQ = (16, 8, 8), (8, 8)
 
 
 @pytest.fixture(scope="module")
 def model(embeddings):
-    return RqOpq.fit(embeddings, RQ, OPQ, seed=1, num_iterations=10)
+    return RqOpqRecipe(RQ, OPQ).fit(embeddings, seed=1)
 
 
 def test_codes_survive_saving_and_any_batch_size(model, embeddings, tmp_path):
     model.save(tmp_path / "codebook.safetensors")
-    loaded = RqOpq.load(tmp_path / "codebook.safetensors")
+    loaded = load_codebook(tmp_path / "codebook.safetensors")
     assert (loaded.rq_sizes, loaded.opq_sizes, loaded.normalize_residuals) == (RQ, OPQ, True)
     codes = model.encode(embeddings)
     assert codes.shape == (1200, 5)
@@ -53,7 +54,7 @@ def test_decoding_comes_near_and_each_part_helps(model, embeddings):
         return (decoded - embeddings).square().sum(dim=1).mean().item()
 
     whole = error(model.decode(model.encode(embeddings)))
-    rq_alone = RqOpq.fit(embeddings, RQ, (), seed=1, num_iterations=10)
+    rq_alone = RqOpqRecipe(RQ, ()).fit(embeddings, seed=1)
     codes = rq_alone.encode(embeddings)
     assert codes.shape == (1200, 3)
     assert whole < error(rq_alone.decode(codes)) < error(torch.zeros_like(embeddings))
@@ -61,35 +62,35 @@ def test_decoding_comes_near_and_each_part_helps(model, embeddings):
 
 def test_without_normalisation_decoding_is_the_sum_of_the_centroids(embeddings, tmp_path):
     """ê = C_1[c_1] + C_2[c_2] + C_3[c_3] + the product layers' centroids rotated back."""
-    plain = RqOpq.fit(embeddings, RQ, OPQ, seed=1, num_iterations=5, normalize_residuals=False)
+    plain = RqOpqRecipe(RQ, OPQ, normalize_residuals=False).fit(embeddings, seed=1)
     codes = plain.encode(embeddings)
     total = sum(plain.level_centroids(level)[codes[:, level]] for level in range(5))
     assert torch.allclose(plain.decode(codes), total, atol=1e-5)
     plain.save(tmp_path / "c.safetensors")
-    assert RqOpq.load(tmp_path / "c.safetensors").normalize_residuals is False
+    assert load_codebook(tmp_path / "c.safetensors").normalize_residuals is False
 
 
 def test_the_seed_decides_every_layer(model, embeddings):
-    again = RqOpq.fit(embeddings, RQ, OPQ, seed=1, num_iterations=10)
+    again = RqOpqRecipe(RQ, OPQ).fit(embeddings, seed=1)
     assert torch.equal(again.encode(embeddings), model.encode(embeddings))
-    other = RqOpq.fit(embeddings, RQ, OPQ, seed=2, num_iterations=10)
+    other = RqOpqRecipe(RQ, OPQ).fit(embeddings, seed=2)
     assert all(not torch.equal(other.level_centroids(level), model.level_centroids(level)) for level in range(5))
 
 
 def test_a_codebook_too_large_for_the_data_is_refused(embeddings):
     with pytest.raises(ValueError, match=r"rq_sizes\[0\] is 4096, but only 1200 embeddings.*at most 1200"):
-        RqOpq.fit(embeddings)
+        RqOpqRecipe().fit(embeddings)
     with pytest.raises(ValueError, match=r"opq_sizes\[1\] is 2000"):
-        RqOpq.fit(embeddings, (4,), (4, 2000))
+        RqOpqRecipe((4,), (4, 2000)).fit(embeddings)
     with pytest.raises(ValueError, match="dim is 16: it must be a multiple of the 3"):
-        RqOpq.fit(embeddings, (4,), (4, 4, 4))
+        RqOpqRecipe((4,), (4, 4, 4)).fit(embeddings)
 
 
 def test_a_nan_is_refused_by_its_row(embeddings):
     broken = embeddings.clone()
     broken[7, 3] = torch.nan
     with pytest.raises(ValueError, match="row 7 is not finite"):
-        RqOpq.fit(broken, RQ, OPQ)
+        RqOpqRecipe(RQ, OPQ).fit(broken)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")

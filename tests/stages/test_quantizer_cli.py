@@ -9,7 +9,7 @@ from handful import COLORS, THINGS, facts, logged
 from onesearch.artifacts import verify
 from onesearch.khqe import Khqe
 from onesearch.log.prepared import Log
-from onesearch.quantize.rq_opq import RqOpq
+from onesearch.quantize.codebooks import load_codebook
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,7 @@ def test_every_item_has_codes_of_every_layer(quantizer_run, codes):
 def test_first_codes_are_the_nearest_centroids(quantizer_run, codes):
     """c_1 = argmin_k ‖e° − μ_k‖², recomputed in float64 from what was written."""
     embeddings = load_file(quantizer_run / "quantizer" / "embeddings.safetensors")["items"].astype(np.float64)
-    centroids = RqOpq.load(quantizer_run / "quantizer" / "codebook.safetensors").level_centroids(0).double().numpy()
+    centroids = load_codebook(quantizer_run / "quantizer" / "codebook.safetensors").level_centroids(0).double().numpy()
     assert np.allclose(np.linalg.norm(embeddings, axis=1), 1, atol=1e-5)
     distances = ((embeddings[:, None] - centroids[None]) ** 2).sum(-1)
     assert codes[:, 0].tolist() == distances.argmin(1).tolist()

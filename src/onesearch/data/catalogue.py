@@ -34,6 +34,13 @@ class CatalogueData(lightning.LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[CatalogueBatch]:
         """One pass over all texts, in order."""
+        return self._texts()
+
+    def val_dataloader(self) -> DataLoader[CatalogueBatch]:
+        """The same texts: a codebook is examined on what it is for."""
+        return self._texts()
+
+    def _texts(self) -> DataLoader[CatalogueBatch]:
         rows = range(len(self.items) + len(self.queries))
         return DataLoader(rows, self.batch_size, collate_fn=self._batch)  # type: ignore[arg-type]
 

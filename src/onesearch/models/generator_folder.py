@@ -64,7 +64,8 @@ def load_generator(folder: Path, markers: tuple[str, ...]) -> tuple[Generator, P
     vocabulary = Vocabulary(description["num_text_tokens"], spec, tuple(description["markers"]))
     backbone = AutoModelForSeq2SeqLM.from_pretrained(folder)
     state = load_file(folder / "adapter.safetensors")
-    centroids = [state[f"centroids_{level}"][:-1] for level in range(sum(name.startswith("centroids_") for name in state))]
+    num_levels = sum(name.startswith("centroids_") for name in state)
+    centroids = [state[f"centroids_{level}"][:-1] for level in range(num_levels)]
     adapter = HistoryAdapter(centroids, backbone.config.d_model, **description["adapter"])
     adapter.load_state_dict(state)
     copier = None

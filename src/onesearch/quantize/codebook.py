@@ -7,10 +7,9 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
-from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -28,15 +27,9 @@ class Codebook(nn.Module, ABC):
         dim: D, the width of the embeddings.
     """
 
-    kinds: ClassVar[dict[str, type["Codebook"]]] = {}
-
     def __init__(self, rq_sizes: Sequence[int], opq_sizes: Sequence[int], dim: int) -> None:
         super().__init__()
         self.rq_sizes, self.opq_sizes, self.dim = tuple(rq_sizes), tuple(opq_sizes), dim
-
-    def __init_subclass__(cls) -> None:
-        """Make the class known to `load`."""
-        Codebook.kinds[cls.__name__] = cls
 
     @abstractmethod
     def encode(self, embeddings: Tensor, slack: float | None = None) -> Tensor:
@@ -61,21 +54,9 @@ class Codebook(nn.Module, ABC):
         """The arguments that build an empty one of the same shape."""
 
     def save(self, path: Path) -> None:
-        """Write a safetensors file that `load` reads."""
+        """Write a safetensors file that `load_codebook` reads."""
         tensors = {name: tensor.cpu().contiguous() for name, tensor in self.state_dict().items()}
         save_file(tensors, path, metadata={"class": type(self).__name__, "options": json.dumps(self.options())})
-
-    @staticmethod
-    def load(path: Path) -> "Codebook":
-        """Read a codebook of any kind; it gives the same codes as the one that was saved."""
-        with safe_open(path, framework="pt") as file:
-            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
-            metadata = file.metadata() or {}
-        if metadata.get("class") not in Codebook.kinds:
-            raise UserError(f"{path} holds no codebook that this version knows: run the quantizer stage again.")
-        codebook = Codebook.kinds[metadata["class"]](**json.loads(metadata["options"]))
-        codebook.load_state_dict(state)
-        return codebook.eval()
 
 
 class CodebookRecipe(ABC):

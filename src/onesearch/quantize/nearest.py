@@ -46,7 +46,9 @@ class Scores:
         """[n, K] for [n, D] with n at most `chunk`."""
         if len(self.buffer) < len(vectors):
             self.buffer = self.buffer.new_empty(len(vectors), self.buffer.shape[1])
-        return torch.addmm(self.norms, vectors.float(), self.transposed, alpha=-2, out=self.buffer[: len(vectors)])
+        scores = self.buffer[: len(vectors)]
+        torch.addmm(self.norms, vectors.float(), self.transposed, alpha=-2, out=scores)
+        return scores
 
 
 @torch.no_grad()
@@ -77,7 +79,8 @@ def _margin(vectors: Tensor, centroids: Tensor) -> Tensor:
     length = vectors.float().norm(dim=1)
     summed = (vectors.shape[1] + 8) * _UNIT
     factors = _INPUT_ROUNDING[torch.get_float32_matmul_precision()]
-    return 2 * largest * (2 * (summed + 2 * factors) * length + summed * largest)
+    margin: Tensor = 2 * largest * (2 * (summed + 2 * factors) * length + summed * largest)
+    return margin
 
 
 def _first_of_the_nearest(vectors: Tensor, centroids: Tensor) -> Tensor:

@@ -59,7 +59,8 @@ class RqVae(Codebook):
 
     def level_centroids(self, level: int) -> Tensor:
         """[K_l, latent] the codebook of a layer."""
-        return self.tables[level].detach()
+        table: Tensor = self.tables[level].detach()
+        return table
 
     def quantize(self, latents: Tensor) -> tuple[Tensor, list[Tensor]]:
         """Codes [N, C] of latents [N, latent], and what each layer was given, [N, latent] each."""
@@ -150,7 +151,7 @@ class RqVaeRecipe(CodebookRecipe):
 
 def _step(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
     optimizer.zero_grad()
-    loss.backward()  # type: ignore[no-untyped-call]
+    loss.backward()
     optimizer.step()
 
 

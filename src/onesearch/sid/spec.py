@@ -25,7 +25,7 @@ class SidSpec:
         opq_sizes: codes of each product sub-quantizer; empty for residual quantisation alone.
 
     Raises:
-        UserError: a size below 1, no residual layer, or more layers than letters.
+        UserError: a size below 1, no layer, or more layers than letters.
     """
 
     rq_sizes: tuple[int, ...] = (4096, 1024, 512)

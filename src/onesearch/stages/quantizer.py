@@ -1,6 +1,8 @@
 """Stage `quantizer`: keyword-enhanced embeddings of items and queries → one RQ-OPQ codebook → the catalogue's SIDs.
 
 A stage like every other, without gradients: one pass over the texts gathers the embeddings, its end fits the codebook.
+`validate` examines a finished one: it encodes everything again, fits another codebook on half of the texts, and writes
+what it found (see `metrics.doctor`).
 """
 
 from pathlib import Path
@@ -8,17 +10,22 @@ from typing import Any
 
 import numpy as np
 import torch
+from lightning.pytorch.trainer.states import TrainerFn
+from numpy.typing import NDArray
 from torch import Tensor
 
+from onesearch.artifacts import write_json
 from onesearch.keywords.lexicon import Lexicon, mine_lexicon
 from onesearch.khqe import KeywordEncoder, Khqe
 from onesearch.log.prepared import Log
-from onesearch.metrics.codebook import codebook_report
+from onesearch.metrics.doctor import Catalogue, diagnose
 from onesearch.models.text_encoder import TextEncoder
-from onesearch.quantize.rq_opq import RqOpq
+from onesearch.quantize.codebook import CodebookRecipe
+from onesearch.quantize.rq_opq import RqOpqRecipe
+from onesearch.report.terminal import show
 from onesearch.sid.priority import bucket_priority
 from onesearch.stages.stage import Optimization, Stage
-from onesearch.types import CatalogueBatch
+from onesearch.types import CatalogueBatch, UserError
 
 
 class QuantizerStage(Stage):
@@ -26,15 +33,11 @@ class QuantizerStage(Stage):
 
     Args:
         run: the run folder.
-        rq_sizes: codes of each residual layer.
-        opq_sizes: codes of each product layer.
-        normalize_residuals: L2-normalise what each residual layer leaves.
-        slack: the third layer's codes hold at most ceil(N/K·slack) of the catalogue; null: no balance.
-        num_iterations: of k-means.
-        backend: `torch` or `faiss`.
-        keywords_per_type: top_k, most core keywords of one attribute type.
+        codebook: what is fitted and how; RQ-OPQ with the published sizes by default.
+        keywords_per_type: top_k, most core keywords of one attribute type; 0: embeddings without keywords.
         min_pv: least page views of a core keyword.
-        seed: of the k-means starts.
+        stop_on_collapse: refuse codes that no generator should be trained on.
+        seed: of the codebook's fit.
     """
 
     kind = "quantizer"
@@ -43,79 +46,116 @@ class QuantizerStage(Stage):
     def __init__(
         self,
         run: Path,
-        rq_sizes: tuple[int, ...] = (4096, 1024, 512),
-        opq_sizes: tuple[int, ...] = (256, 256),
-        normalize_residuals: bool = True,
-        slack: float | None = 1.1,
-        num_iterations: int = 25,
-        backend: str = "faiss",
+        codebook: CodebookRecipe = RqOpqRecipe(),
         keywords_per_type: int = 1000,
         min_pv: int = 10,
+        stop_on_collapse: bool = True,
         seed: int = 0,
     ) -> None:
         super().__init__(run, "quantizer", Optimization())
         self.automatic_optimization = False
-        self.sizes = (rq_sizes, opq_sizes)
-        self.normalize_residuals = normalize_residuals
-        self.slack = slack
-        self.num_iterations = num_iterations
-        self.backend = backend
+        self.recipe = codebook
         self.keywords_per_type = keywords_per_type
         self.min_pv = min_pv
+        self.stop_on_collapse = stop_on_collapse
         self.seed = seed
 
     def configure_model(self) -> None:
-        """Read the aligned encoder and mine the core keywords."""
+        """Read the aligned encoder and mine the core keywords; where a codebook is fitted already, read that."""
         if hasattr(self, "encoder"):
             return
         self.log_tables = Log.open(self.run / "log")
-        self.encoder = TextEncoder.load(self.run / "encoder").requires_grad_(False)
-        self.keyword_encoder = KeywordEncoder(self.encoder, self._mine())
+        if self.trainer.state.fn == TrainerFn.FITTING:
+            self.encoder = TextEncoder.load(self.run / "encoder").requires_grad_(False)
+            self.keyword_encoder = KeywordEncoder(self.encoder, self._mine())
+        else:
+            self.khqe = Khqe.open(self.run)
+            self.keyword_encoder, self.encoder = self.khqe.encoder, self.khqe.encoder.encoder
 
     def configure_optimizers(self) -> None:  # type: ignore[override]
         """Nothing is learnt by gradient."""
 
     def on_train_epoch_start(self) -> None:
         """Forget the embeddings of an earlier pass."""
-        self.item_parts: list[Tensor] = []
-        self.query_parts: list[Tensor] = []
+        self.embedded: list[Tensor] = []
 
     def training_step(self, batch: CatalogueBatch, _: int) -> None:
         """Embed one batch of texts."""
-        if batch.items:
-            self.item_parts.append(self.keyword_encoder.embed(batch.items))
-        if batch.queries:
-            self.query_parts.append(self.keyword_encoder.embed(batch.queries))
+        self.embedded.append(self.keyword_encoder.embed([*batch.items, *batch.queries]))
 
     def on_train_epoch_end(self) -> None:
-        """Fit one codebook on items and queries, code the catalogue, measure the codes."""
-        items, everything = torch.cat(self.item_parts), torch.cat(self.item_parts + self.query_parts)
-        rq_sizes, opq_sizes = self.sizes
-        codebook = RqOpq.fit(
-            everything,
-            rq_sizes,
-            opq_sizes,
-            self.seed,
-            self.num_iterations,
-            self.normalize_residuals,
-            self.slack,
-            backend=self.backend,
-        )
-        codes = codebook.encode(items, self.slack)
+        """Fit one codebook on items and queries, code the catalogue, and stop where the codes are of no use."""
         log = self.log_tables
+        everything = self._gathered()
+        codebook = self.recipe.fit(everything, self.seed)
+        items = everything[: len(log.item_ids)].clone()  # or the artefact would hold the queries twice
+        codes = codebook.encode(items, self.recipe.slack).numpy()
         counts = log.item_counts.total(np.arange(len(log.item_ids)))
         available = np.asarray(log.items["available"].fill_null(True))
-        self.khqe = Khqe(
-            self.keyword_encoder, codebook, log.item_ids, codes.numpy(), items, bucket_priority(available, counts)
-        )
-        self.quality = codebook_report(codes.numpy(), rq_sizes, opq_sizes)
-        self.log_dict({f"codebook/{name}": float(value) for name, value in self.quality.items()})
+        self.khqe = Khqe(self.keyword_encoder, codebook, log.item_ids, codes, items, bucket_priority(available, counts))
+        self.diagnosis = diagnose(self._catalogue(items))
+        self.log_dict({f"codebook/{name}": float(value) for name, value in self.diagnosis.figures.items()})
+        if self.diagnosis.is_collapsed and self.stop_on_collapse:
+            raise UserError(f"{self.diagnosis.verdict} To go on all the same, set stop_on_collapse to false.")
+
+    def on_validation_epoch_start(self) -> None:
+        """As before an epoch of training."""
+        self.embedded = []
+
+    def validation_step(self, batch: CatalogueBatch, _: int) -> None:
+        """Embed one batch of texts."""
+        self.embedded.append(self.keyword_encoder.embed([*batch.items, *batch.queries]))
+
+    def on_validation_epoch_end(self) -> None:
+        """Examine the codebook: figures and a verdict into the log, `RUN/doctor.json` and the terminal."""
+        everything = self._gathered()
+        items = everything[: len(self.khqe.item_ids)]
+        diagnosis = diagnose(self._catalogue(items), self._refitted(everything, items))
+        diagnosis.figures["reproduced"] = self._reproduced(items)
+        self.log_dict({f"codebook/{name}": float(value) for name, value in diagnosis.figures.items()})
+        write_json(self.run / "doctor.json", diagnosis.as_json())
+        show(diagnosis)
 
     def export(self, folder: Path) -> dict[str, Any]:
         """Codebook, lexicon, SIDs and embeddings."""
         # Every known query, not only those that were fitted on: later stages look them up here.
         self.khqe.save(folder, self.log_tables.queries["query"].to_pylist())
-        return {"quality": self.quality, "num_keywords": len(self.keyword_encoder.lexicon.keywords)}
+        num_keywords = len(self.keyword_encoder.lexicon.keywords)
+        return {"quality": self.diagnosis.figures, "verdict": self.diagnosis.verdict, "num_keywords": num_keywords}
+
+    def _gathered(self) -> Tensor:
+        """[N, D] all embeddings of the pass, items first."""
+        everything = torch.cat(self.embedded)
+        self.embedded.clear()
+        return everything
+
+    def _catalogue(self, embeddings: Tensor) -> Catalogue:
+        codes, codebook, items = self.khqe.item_codes, self.khqe.codebook, self.log_tables.items
+        categories = [names[-1] if names else "" for names in items["category"].to_pylist()]
+        decoded = torch.cat([codebook.decode(part) for part in torch.from_numpy(codes).split(65_536)])
+        return Catalogue(
+            codes,
+            codebook.rq_sizes,
+            codebook.opq_sizes,
+            embeddings.numpy(),
+            decoded.numpy(),
+            items["title"].to_pylist(),
+            categories,
+        )
+
+    def _refitted(self, everything: Tensor, items: Tensor) -> NDArray[np.int64] | None:
+        """The items' codes by a codebook that is fitted on half of the texts; None where these are too few."""
+        half = len(everything) // 2
+        if half < max(self.khqe.spec.sizes):
+            return None
+        order = torch.randperm(len(everything), generator=torch.Generator().manual_seed(self.seed + 1))
+        again = self.recipe.fit(everything[order[:half]], self.seed + 1)
+        return again.encode(items, self.recipe.slack).numpy()
+
+    def _reproduced(self, items: Tensor) -> float:
+        """The share of items that are given the SID that stands in the artefact."""
+        codes = self.khqe.codebook.encode(items, self.recipe.slack).numpy()
+        return float((codes == self.khqe.item_codes).all(axis=1).mean())
 
     def _mine(self) -> Lexicon:
         log = self.log_tables

@@ -1,0 +1,41 @@
+"""The doctor's findings in the terminal."""
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from onesearch.metrics.doctor import Diagnosis
+
+COLORS = {"collapsed": "bold red", "poor": "red", "watch": "yellow"}
+
+
+def show(diagnosis: Diagnosis, console: Console | None = None) -> None:
+    """Print figures, the largest buckets with their titles, and the verdict."""
+    out = console or Console(markup=False, highlight=False)
+    out.print(figures_table(diagnosis.figures, len(diagnosis.usage)))
+    for bucket in diagnosis.largest:
+        out.print(f"{bucket.num_items} items share {tuple(bucket.sid)}:", style="bold")
+        for title in bucket.titles:
+            out.print(f"  {title}", overflow="ellipsis", no_wrap=True)
+    head, *_ = diagnosis.verdict.split(". ")
+    out.print(head.removesuffix(".") + ".", style="green" if not diagnosis.advice else "bold")
+    for advice in diagnosis.advice:
+        out.print(f"• {advice.sentence}", style=COLORS[advice.grade])
+
+
+def figures_table(figures: dict[str, float], num_layers: int) -> Table:
+    """Whole-codebook figures, then a line a layer."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in ("figure", "value"):
+        table.add_column(name, justify="right" if name == "value" else "left")
+    for name, value in figures.items():
+        if not any(name.endswith(f"_l{layer + 1}") and name.split("_")[0] in PER_LAYER for layer in range(num_layers)):
+            table.add_row(name, f"{value:.4g}" if value != int(value) else f"{int(value):,}")
+    for layer in range(1, num_layers + 1):
+        values = ", ".join(f"{name} {figures[f'{name}_l{layer}']:.3g}" for name in PER_LAYER)
+        table.add_row(f"level {layer}", values)
+    return table
+
+
+PER_LAYER = ("perplexity", "dead", "gini")
+"""Figures that every layer has."""
