@@ -85,7 +85,7 @@ MIXED = st.text(st.sampled_from([*"aaab5  -|\n裙连色", *"Ａéeßﬁfiｶﾞ�
 @settings(max_examples=400, deadline=None)
 @given(st.lists(MIXED, min_size=1, max_size=3), st.lists(st.tuples(st.integers(0, 13), st.integers(1, 5))), st.data())
 def test_against_brute_force(texts, pieces, data):
-    """Latin, Han, kana, Hangul, full width, ligatures, combining marks; keywords of their own and cut from the texts."""
+    """Latin, Han, kana, Hangul, full width, ligatures, combining marks; keywords drawn and cut from the texts."""
     cut = [text[start : start + length] for text in texts for start, length in pieces]
     keywords = data.draw(st.lists(MIXED, max_size=3)) + cut
     matcher = KeywordMatcher(("Entity", keyword) for keyword in keywords)
