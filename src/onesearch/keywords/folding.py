@@ -130,5 +130,6 @@ def _kept(letters: NDArray[np.uint32]) -> NDArray[np.int64]:
     """Places without the spaces at both ends of a text and without all but the first of several."""
     blank = (letters == SPACE) | (letters == BREAK)
     first = np.flatnonzero((letters != SPACE) | ~np.concatenate(([True], blank[:-1])))
-    closes = (letters[first] == SPACE) & (np.append(letters[first][1:], BREAK) == BREAK)
-    return first[~closes]
+    closing = (letters[first] == SPACE) & (np.append(letters[first][1:], BREAK) == BREAK)
+    kept: NDArray[np.int64] = first[~closing]
+    return kept
