@@ -62,7 +62,7 @@ def measure_matching(language: str, num_titles: int, num_keywords: int) -> Row:
     folded = [fold_with_positions(title) for title in titles]
     (ours, found), (theirs, expected) = best_of(lambda: places(matcher, titles), lambda: peer.find_all(folded))
     assert found == expected, "the two do not find the same"
-    return Row(f"matching, {language}", "CPU s", ours, theirs, "pyahocorasick + filter in Python, no folding")
+    return Row(f"matching, {language}", "CPU s", ours, theirs, "pyahocorasick, filtered in Python, without folding")
 
 
 def places(matcher: KeywordMatcher, titles: list[str]) -> list[Place]:
@@ -80,14 +80,14 @@ def measure_fusion(num_texts: int, num_keywords: int) -> list[Row]:
     text_rows = torch.repeat_interleave(torch.tensor([len(drawn) for drawn in found]))
     keyword_rows = torch.from_numpy(np.concatenate(found))
     rows = []
-    for kind, vectors in (("numpy's arrays", list(keywords.numpy())), ("Python's lists", keywords.tolist())):
+    for kind, vectors in (("arrays", list(keywords.numpy())), ("lists", keywords.tolist())):
         (ours, fused), (theirs, expected) = best_of(
             lambda: fuse(texts, keywords, text_rows, keyword_rows),
             partial(fuse_lists, texts.numpy(), vectors, [drawn.tolist() for drawn in found]),
         )
         assert np.allclose(fused.numpy(), expected, atol=1e-5), "the two do not give the same"
-        case = f"fusion, {WIDTH} dimensions"
-        rows.append(Row(case, "texts per CPU s", num_texts / ours, num_texts / theirs, f"mean of {kind}, text by text"))
+        case = f"fusion, {WIDTH} dimensions, {kind}"
+        rows.append(Row(case, "texts per CPU s", num_texts / ours, num_texts / theirs, "numpy's mean, text by text"))
     return rows
 
 
