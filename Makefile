@@ -49,4 +49,4 @@ lint: $(READY)
 	@$(BIN)/ruff format --check
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
-	@$(BIN)/codespell src tests configs docs docker slurm *.md
+	@$(BIN)/codespell src tests benchmarks configs docs docker slurm *.md

@@ -46,17 +46,13 @@ class KeywordEncoder:
         self.encoder = encoder
         self.lexicon = lexicon
         self.matcher = lexicon.matcher()
-        self.row_of = {value: row for row, value in enumerate(lexicon.values)}
-        self.keyword_embeddings = encoder.embed(lexicon.values)
+        self.keyword_embeddings = encoder.embed(self.matcher.values)
 
     def embed(self, texts: Sequence[str]) -> Tensor:
         """Fused unit vectors [len(texts), D]."""
-        found = [(row, keyword) for row, text in enumerate(texts) for keyword in self._keywords(text)]
-        text_rows, keyword_rows = torch.tensor(found, dtype=torch.int64).reshape(-1, 2).T
-        return fuse(self.encoder.embed(texts), self.keyword_embeddings, text_rows, keyword_rows)
-
-    def _keywords(self, text: str) -> set[int]:
-        return {self.row_of[match.value] for match in self.matcher.find(text)}
+        found = self.matcher.find_all(texts)
+        rows = torch.from_numpy(found.texts), torch.from_numpy(found.keywords)
+        return fuse(self.encoder.embed(texts), self.keyword_embeddings, *rows)
 
 
 class Khqe:

@@ -2,15 +2,28 @@
 
 NFKC (full width to half width, ligatures apart), case folded, every run of characters that are not word characters one
 space: `Ｂlu-Ray` and `blu ray` are the same. Normalised queries are written in this form too.
+
+`fold_with_positions` says what folding is, one text at a time. `fold_all` gives the same for many texts at once: nearly
+every character folds to one character whatever stands beside it, so that a table of characters does it; only texts with
+others (an accent that combines, ™ that becomes two letters) go the long way.
 """
 
 import itertools
 import re
+import sys
 import unicodedata
+from collections.abc import Sequence
+from functools import lru_cache
 from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 _NON_WORD = re.compile(r"[\W_]+")
 _HALFWIDTH_VOICE_MARKS = "\uff9e\uff9f"  # they compose with the kana before them, yet have combining class 0
+
+SPACE, BREAK = ord(" "), ord("\n")  # no folded text holds a BREAK: it stands after each text of many
+_UNKNOWN, _UNEVEN = 0, 1  # in the table of characters; as code points they fold to a space, so none folds to them
 
 
 class Folded(NamedTuple):
@@ -19,6 +32,14 @@ class Folded(NamedTuple):
     text: str
     starts: list[int]
     ends: list[int]
+
+
+class FoldedTexts(NamedTuple):
+    """Folded texts one after the other, L characters in all, each text closed by a BREAK."""
+
+    codes: NDArray[np.uint32]  # [L] code points
+    starts: NDArray[np.int64]  # [L] where each character came from in its own text
+    ends: NDArray[np.int64]  # [L]
 
 
 def fold(text: str) -> str:
@@ -32,7 +53,7 @@ def fold_with_positions(text: str) -> Folded:
     starts: list[int] = []
     ends: list[int] = []
     for start, end in _clusters(text):
-        for character in _NON_WORD.sub(" ", _comparable(text[start:end])):
+        for character in _fold_cluster(text[start:end]):
             if character == " " and (not folded or folded[-1] == " "):
                 continue
             folded.append(character)
@@ -43,16 +64,72 @@ def fold_with_positions(text: str) -> Folded:
     return Folded("".join(folded), starts, ends)
 
 
-def _comparable(cluster: str) -> str:
+def fold_all(texts: Sequence[str]) -> FoldedTexts:
+    """What `fold_with_positions` gives for each of the texts."""
+    codes, breaks = _join(texts)
+    letters = _letters(codes)
+    rows = np.unique(np.searchsorted(breaks, np.flatnonzero(letters == _UNEVEN))).tolist()
+    uneven = {row: fold_with_positions(texts[row]) for row in rows}
+    if uneven:  # what is folded already is even, and stays as it is
+        codes, breaks = _join([uneven[row].text if row in uneven else text for row, text in enumerate(texts)])
+        letters = _letters(codes)
+    letters[breaks] = BREAK
+    lengths = np.diff(breaks, prepend=-1)
+    starts = np.arange(len(codes)) - np.repeat(breaks + 1 - lengths, lengths)
+    ends = starts + 1
+    for row, folded in uneven.items():
+        places = slice(breaks[row] - len(folded.text), breaks[row])
+        starts[places], ends[places] = folded.starts, folded.ends
+    kept = _kept(letters)
+    return FoldedTexts(letters[kept], starts[kept], ends[kept])
+
+
+def text_of(codes: NDArray[np.uint32]) -> str:
+    """Code points as a string."""
+    return codes.astype("<u4").tobytes().decode("utf-32-le")
+
+
+@lru_cache(maxsize=1 << 16)
+def _fold_cluster(cluster: str) -> str:
     # Folding the case can leave a letter decomposed: the second NFKC makes folding twice the same as folding once.
-    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", cluster).casefold())
+    comparable = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", cluster).casefold())
+    return _NON_WORD.sub(" ", comparable)
 
 
 def _clusters(text: str) -> list[tuple[int, int]]:
     """Spans of a character with the marks that combine with it, so that NFKC can compose them."""
-    starts = [
-        place
-        for place, character in enumerate(text)
-        if place == 0 or not (unicodedata.combining(character) or character in _HALFWIDTH_VOICE_MARKS)
-    ]
+    starts = [place for place, character in enumerate(text) if place == 0 or not _combines(character)]
     return list(itertools.pairwise([*starts, len(text)]))
+
+
+def _combines(character: str) -> bool:
+    return unicodedata.combining(character) > 0 or character in _HALFWIDTH_VOICE_MARKS
+
+
+def _join(texts: Sequence[str]) -> tuple[NDArray[np.uint32], NDArray[np.int64]]:
+    """The code points of all texts, and the places of the breaks, one behind each text."""
+    joined = "\n".join([*texts, ""]).encode("utf-32-le", "surrogatepass")
+    lengths = np.fromiter(map(len, texts), np.int64, len(texts))
+    return np.frombuffer(joined, "<u4"), np.cumsum(lengths + 1) - 1
+
+
+_table = np.full(sys.maxunicode + 1, _UNKNOWN, np.uint32)  # filled as characters are met
+
+
+def _letters(codes: NDArray[np.uint32]) -> NDArray[np.uint32]:
+    """What each character folds to by itself; _UNEVEN where that is not one character or depends on its neighbour."""
+    letters: NDArray[np.uint32] = _table[codes]
+    unknown = {chr(code) for code in codes[letters == _UNKNOWN].tolist()}
+    for character in unknown:
+        folded = _fold_cluster(character)
+        _table[ord(character)] = _UNEVEN if len(folded) != 1 or _combines(character) else ord(folded)
+    return _letters(codes) if unknown else letters
+
+
+def _kept(letters: NDArray[np.uint32]) -> NDArray[np.int64]:
+    """Places without the spaces at both ends of a text and without all but the first of several."""
+    blank = (letters == SPACE) | (letters == BREAK)
+    first = np.flatnonzero((letters != SPACE) | ~np.concatenate(([True], blank[:-1])))
+    closing = (letters[first] == SPACE) & (np.append(letters[first][1:], BREAK) == BREAK)
+    kept: NDArray[np.int64] = first[~closing]
+    return kept

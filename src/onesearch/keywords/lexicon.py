@@ -11,6 +11,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from onesearch.keywords.folding import fold
@@ -90,10 +91,7 @@ def mine_lexicon(
     if len(attributes) != len(item_views):
         raise UserError(f"item_views has {len(item_views)} entries for {len(attributes)} items.")
     page_views = _count_items(attributes, item_views)
-    matcher = KeywordMatcher(page_views)
-    for query, views in queries:
-        for type_, value in {(match.type, match.value) for match in matcher.find(query)}:
-            page_views[type_, value] += views
+    _count_queries(page_views, list(queries))
     return Lexicon(tuple(keyword for type_ in ATTRIBUTE_TYPES for keyword in _top(page_views, type_, top_k, min_pv)))
 
 
@@ -101,12 +99,22 @@ def _count_items(
     attributes: Sequence[Mapping[str, Sequence[str]]], item_views: Sequence[int]
 ) -> Counter[tuple[str, str]]:
     page_views: Counter[tuple[str, str]] = Counter()
+    folded = cache(fold)  # a shop's items share their values
     for row, (values_by_type, views) in enumerate(zip(attributes, item_views, strict=True)):
         for type_, values in values_by_type.items():
             _check_type(type_, f"attributes of item row {row}")
-            for value in {fold(value) for value in values} - {""}:
+            for value in set(map(folded, values)) - {""}:
                 page_views[type_, value] += int(views)
     return page_views
+
+
+def _count_queries(page_views: Counter[tuple[str, str]], queries: Sequence[tuple[str, int]]) -> None:
+    """Add each query's views to the values found in it, once a query."""
+    matcher = KeywordMatcher(page_views)
+    found = matcher.find_all([query for query, _ in queries])
+    for query, keyword in set(zip(found.texts.tolist(), found.keywords.tolist(), strict=True)):
+        for type_ in matcher.types[keyword]:
+            page_views[type_, matcher.values[keyword]] += queries[query][1]
 
 
 def _top(page_views: Counter[tuple[str, str]], type_: str, top_k: int, min_pv: int) -> list[Keyword]:

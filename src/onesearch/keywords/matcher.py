@@ -1,23 +1,42 @@
-"""Finds keywords in a text with an Aho–Corasick automaton: one pass, however many keywords.
+"""Finds keywords in texts with an Aho–Corasick automaton: one pass, however many keywords.
 
-Longest match first: a match that lies inside a kept longer one is dropped *by position*, so that the same word
-elsewhere in the text stays. Scripts that write spaces match on word boundaries ("men" is not in "women", "iphone 5" not
-in "iphone 5s"); scripts that do not, need none. Width and case do not matter (see `folding`).
+Leftmost-longest: of all the places where a keyword stands, the one that starts first wins, then the longest that starts
+there; the next match starts behind its end. So no match overlaps another: in `a b c` the keyword `a b` is found, `b c`
+is not. Scripts that write spaces match on word boundaries ("men" is not in "women", nor "iphone 5" in "iphone 5s",
+where "iphone" still is); scripts that do not, need none. Width and case do not matter (see `folding`).
+
+The boundaries are written into text and keywords, a mark on both sides of each word of a spaced script:
+
+    iphone 5s 手机  →  |iphone| |5s| 手机        iphone 5  →  |iphone| |5|
+
+so that the automaton needs no check of what it finds; and it runs over many texts joined, with breaks between them.
 """
 
-import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-import ahocorasick
+import numpy as np
+from ahocorasick_rs import AhoCorasick, Implementation, MatchKind
+from numpy.typing import NDArray
 
-from onesearch.keywords.folding import fold, fold_with_positions
+from onesearch.keywords.folding import BREAK, SPACE, fold_all, text_of
 
-_UNSPACED = re.compile(
-    "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff"  # Thai, Lao, Myanmar, Khmer
-    "\u1100-\u11ff\uac00-\ud7af"  # Hangul: spaced, but particles join the word
-    "\u3005-\u3007\u3040-\u30ff\u31f0-\u31ff"  # kana and iteration marks
-    "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]"  # Han
+_MARK = ord("|")  # no word character: no folded text holds it
+_BATCH = 4096  # texts joined at once: bounds the memory
+
+_UNSPACED = (
+    (0x0E00, 0x0EFF),  # Thai, Lao
+    (0x1000, 0x109F),  # Myanmar
+    (0x1780, 0x17FF),  # Khmer
+    (0x1100, 0x11FF),  # Hangul: spaced, but particles join the word
+    (0xAC00, 0xD7AF),
+    (0x3005, 0x3007),  # iteration marks
+    (0x3040, 0x30FF),  # kana
+    (0x31F0, 0x31FF),
+    (0x3400, 0x4DBF),  # Han
+    (0x4E00, 0x9FFF),
+    (0xF900, 0xFAFF),
+    (0x20000, 0x3FFFF),
 )
 
 
@@ -30,54 +49,75 @@ class Match(NamedTuple):
     end: int
 
 
+class Found(NamedTuple):
+    """Keywords in many texts: P matches, by text, then from left to right."""
+
+    texts: NDArray[np.int64]  # [P] row of the text
+    keywords: NDArray[np.int64]  # [P] row in the matcher's `values` and `types`
+    starts: NDArray[np.int64]  # [P] the place in the text, as in `Match`
+    ends: NDArray[np.int64]  # [P]
+
+
 class KeywordMatcher:
     """An automaton over keywords.
 
     Args:
         keywords: (type, value) pairs; one value may have several types. Values that fold to nothing are passed over.
+
+    Attributes:
+        values: distinct folded values in the order of the keywords.
+        types: the types of each value.
     """
 
     def __init__(self, keywords: Iterable[tuple[str, str]]) -> None:
-        self._types: dict[str, list[str]] = {}
-        for type_, value in keywords:
-            types = self._types.setdefault(fold(value), [])
-            if type_ not in types:
-                types.append(type_)
-        self._types.pop("", None)
-        self._automaton = ahocorasick.Automaton()
-        for value in self._types:
-            self._automaton.add_word(value, value)
-        self._automaton.make_automaton()
+        pairs = list(keywords)
+        codes = fold_all([value for _, value in pairs]).codes
+        types: dict[tuple[str, str], dict[str, None]] = {}
+        for (type_, _), value, marked in zip(pairs, _lines(codes), _lines(_mark(codes)[0]), strict=True):
+            if value:
+                types.setdefault((value, marked), {})[type_] = None
+        self.values = [value for value, _ in types]
+        self.types = [list(of_value) for of_value in types.values()]
+        patterns = [marked for _, marked in types]
+        self._automaton = AhoCorasick(patterns, MatchKind.LeftmostLongest, implementation=Implementation.ContiguousNFA)
 
     def find(self, text: str) -> list[Match]:
         """All matches, from left to right; a value of several types gives one match a type."""
-        if not self._types:
-            return []
-        folded = fold_with_positions(text)
-        spans = [(last + 1 - len(value), last + 1) for last, value in self._automaton.iter(folded.text)]
-        whole = [span for span in spans if _is_whole(folded.text, *span)]
-        return [
-            Match(type_, folded.text[start:end], folded.starts[start], folded.ends[end - 1])
-            for start, end in _outermost(whole)
-            for type_ in self._types[folded.text[start:end]]
-        ]
+        _, *columns = self.find_all([text])
+        places = zip(*(column.tolist() for column in columns), strict=True)
+        return [Match(type_, self.values[row], start, end) for row, start, end in places for type_ in self.types[row]]
+
+    def find_all(self, texts: Sequence[str]) -> Found:
+        """The matches in many texts; a value of several types is one match."""
+        batches = [self._find(texts[first : first + _BATCH], first) for first in range(0, len(texts), _BATCH)]
+        return Found(*map(np.concatenate, zip(*batches, strict=True))) if batches else self._find([], 0)
+
+    def _find(self, texts: Sequence[str], first_row: int) -> Found:
+        folded = fold_all(texts)
+        marked, marks = _mark(folded.codes)
+        spans = np.array(self._automaton.find_matches_as_indexes(text_of(marked)), np.int64).reshape(-1, 3)
+        keywords, first, behind = spans[:, 0], *(spans[:, 1:] - np.searchsorted(marks, spans[:, 1:])).T
+        rows = np.searchsorted(np.flatnonzero(folded.codes == BREAK), first)
+        return Found(rows + first_row, keywords, folded.starts[first], folded.ends[behind - 1])
 
 
-def _outermost(spans: list[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Spans that lie in no other span, by start. Sorted like this, a container always comes before what it contains."""
-    kept: list[tuple[int, int]] = []
-    for start, end in sorted(spans, key=lambda span: (span[0], -span[1])):
-        if not kept or end > kept[-1][1]:
-            kept.append((start, end))
-    return kept
+def _spaced() -> NDArray[np.bool_]:
+    """Whether a folded character belongs to a word of a spaced script, by code point."""
+    spaced = np.ones(0x110000, np.bool_)
+    for first, last in _UNSPACED:
+        spaced[first : last + 1] = False
+    spaced[[SPACE, BREAK]] = False
+    return spaced
 
 
-def _is_whole(text: str, start: int, end: int) -> bool:
-    return not (_joins(text, start) or _joins(text, end))
+_SPACED = _spaced()
 
 
-def _joins(text: str, place: int) -> bool:
-    """Whether the characters on both sides of a place belong to one word of a spaced script."""
-    if not 0 < place < len(text):
-        return False
-    return all(character != " " and not _UNSPACED.match(character) for character in text[place - 1 : place + 1])
+def _mark(codes: NDArray[np.uint32]) -> tuple[NDArray[np.uint32], NDArray[np.int64]]:
+    """Put a mark on both sides of each word of a spaced script; with the marks' places."""
+    edges = np.flatnonzero(np.diff(_SPACED[codes], prepend=False))
+    return np.insert(codes, edges, _MARK), edges + np.arange(len(edges))
+
+
+def _lines(codes: NDArray[np.uint32]) -> list[str]:
+    return text_of(codes).split("\n")[:-1]
