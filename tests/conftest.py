@@ -144,6 +144,7 @@ def tiny_run(_log_only: Path, fit_stage: Callable[..., object]) -> Path:
     from onesearch.data.sft import SftData
     from onesearch.models.generator import FreshGenerator
     from onesearch.models.text_encoder import FreshEncoder
+    from onesearch.quantize.rq_opq import RqOpqRecipe
     from onesearch.stages.encoder import EncoderStage
     from onesearch.stages.quantizer import QuantizerStage
     from onesearch.stages.sft import SftStage
@@ -154,7 +155,7 @@ def tiny_run(_log_only: Path, fit_stage: Callable[..., object]) -> Path:
     run, fast = _log_only, Optimization(lr=3e-3)
     encoder = EncoderStage(run, FreshEncoder(hidden=32, layers=1, heads=2), dim=16, optimization=fast)
     fit_stage(encoder, AlignmentData(run, batch_size=32, vocab_size=400), epochs=4)
-    quantizer = QuantizerStage(run, rq_sizes=(8, 6, 4), opq_sizes=(4, 4), num_iterations=10, min_pv=1)
+    quantizer = QuantizerStage(run, RqOpqRecipe((8, 6, 4), (4, 4)), min_pv=1)
     fit_stage(quantizer, CatalogueData(run))
     backbone = FreshGenerator(hidden=32, encoder_layers=1, decoder_layers=1, heads=2, max_length=256)
     align = SftStage(run, "sft_align", "sid", backbone=backbone, num_beams=10, optimization=fast)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import lightning
+from lightning.pytorch.trainer.states import TrainerFn
 from torch.utils.data import DataLoader
 
 from onesearch.log.prepared import Log
@@ -36,9 +37,10 @@ class CatalogueData(lightning.LightningDataModule):
         """One pass over all texts, in order."""
         return self._texts()
 
-    def val_dataloader(self) -> DataLoader[CatalogueBatch]:
-        """The same texts: a codebook is examined on what it is for."""
-        return self._texts()
+    def val_dataloader(self) -> DataLoader[CatalogueBatch] | list[DataLoader[CatalogueBatch]]:
+        """The same texts: a codebook is examined on what it is for. None while there is no codebook yet."""
+        is_fitting = self.trainer is not None and self.trainer.state.fn == TrainerFn.FITTING
+        return [] if is_fitting else self._texts()
 
     def _texts(self) -> DataLoader[CatalogueBatch]:
         rows = range(len(self.items) + len(self.queries))
