@@ -10,10 +10,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from onesearch.artifacts import verify
 from onesearch.keywords.lexicon import Lexicon, mine_lexicon
+from onesearch.keywords.weak_labels import marked_values, united
 from onesearch.khqe import KeywordEncoder, Khqe
 from onesearch.log.prepared import Log
 from onesearch.metrics.codebook import codebook_report
+from onesearch.models.tagger import Tagger
 from onesearch.models.text_encoder import TextEncoder
 from onesearch.quantize.rq_opq import RqOpq
 from onesearch.sid.priority import bucket_priority
@@ -34,11 +37,12 @@ class QuantizerStage(Stage):
         backend: `torch` or `faiss`.
         keywords_per_type: top_k, most core keywords of one attribute type.
         min_pv: least page views of a core keyword.
+        tagger: mine core keywords from what `run/tagger` marks in titles and queries too.
         seed: of the k-means starts.
     """
 
     kind = "quantizer"
-    parents = ("log", "encoder")
+    parents: tuple[str, ...] = ("log", "encoder")
 
     def __init__(
         self,
@@ -51,6 +55,7 @@ class QuantizerStage(Stage):
         backend: str = "faiss",
         keywords_per_type: int = 1000,
         min_pv: int = 10,
+        tagger: bool = False,
         seed: int = 0,
     ) -> None:
         super().__init__(run, "quantizer", Optimization())
@@ -62,6 +67,9 @@ class QuantizerStage(Stage):
         self.backend = backend
         self.keywords_per_type = keywords_per_type
         self.min_pv = min_pv
+        self.uses_tagger = tagger
+        if tagger:
+            self.parents = (*self.parents, "tagger")
         self.seed = seed
 
     def configure_model(self) -> None:
@@ -121,5 +129,13 @@ class QuantizerStage(Stage):
         log = self.log_tables
         views = log.item_counts.total(np.arange(len(log.item_ids)))[:, 0]
         attributes = [dict(row or ()) for row in log.items["attributes"].to_pylist()]
-        queries = zip(log.queries["query"].to_pylist(), log.queries["pv"].to_pylist(), strict=True)
-        return mine_lexicon(attributes, views.tolist(), queries, self.keywords_per_type, self.min_pv)
+        titles, queries = log.items["title"].to_pylist(), log.queries["query"].to_pylist()
+        asked_for: list[tuple[str, str]] = []
+        if self.uses_tagger:
+            verify(self.run / "tagger", "tagger", [self.run / "log"])
+            tagger = Tagger.load(self.run / "tagger").to(self.device)
+            attributes = united(attributes, marked_values(titles, tagger.spans(titles)))
+            marked = marked_values(queries, tagger.spans(queries))
+            asked_for = [(type_, value) for values in marked for type_ in values for value in values[type_]]
+        viewed = zip(queries, log.queries["pv"].to_pylist(), strict=True)
+        return mine_lexicon(attributes, views.tolist(), viewed, self.keywords_per_type, self.min_pv, asked_for)
