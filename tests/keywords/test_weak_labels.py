@@ -2,7 +2,7 @@
 
 import pytest
 
-from onesearch.keywords.weak_labels import label_query, label_title, marked_values, united, value_keys
+from onesearch.keywords.weak_labels import label_query, label_title, value_keys
 from onesearch.types import Span
 
 BOOTS = {"Entity": ["Boots"], "Color": ["dark red", "red"], "Brand": ["Acme"]}
@@ -67,13 +67,3 @@ def test_values_that_fold_to_nothing_are_no_values():
 def test_a_type_that_is_none_of_the_18_is_refused():
     with pytest.raises(ValueError, match="'Colour' is no attribute type"):
         value_keys({"Colour": ["red"]})
-
-
-def test_marked_values_and_attributes_become_one_map():
-    """ "Dark-Red" is folded; a text without spans adds nothing."""
-    marked = marked_values(["Dark-Red boots", "x"], [[Span("Color", 0, 8), Span("Entity", 9, 14)], []])
-    assert marked == [{"Color": ["dark red"], "Entity": ["boots"]}, {}]
-    assert united([{"Color": ["Red"], "Brand": ["Acme"]}, {"Brand": ["B"]}], marked) == [
-        {"Color": ["Red", "dark red"], "Brand": ["Acme"], "Entity": ["boots"]},
-        {"Brand": ["B"]},
-    ]

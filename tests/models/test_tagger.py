@@ -106,11 +106,13 @@ def test_a_pretrained_encoder_is_read_with_its_weights(tokenizer, tmp_path):
     assert len(tagger.spans(TEXTS)) == len(TEXTS)
 
 
-def test_what_lies_behind_the_length_is_not_marked(tagger, tokenizer):
+def test_what_lies_behind_the_length_is_not_marked(tagger, tokenizer, tmp_path):
     short = Tagger(tagger.transformer, tokenizer, max_length=3).eval()
     short.head = tagger.head
     (spans,) = short.spans(["red boots red boots red boots"])
     assert all(span.end <= 9 for span in spans)
+    short.save(tmp_path)
+    assert Tagger.load(tmp_path).max_length == 3
 
 
 def test_a_slow_tokenizer_is_refused():

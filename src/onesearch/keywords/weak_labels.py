@@ -11,7 +11,7 @@ What the labels do not say: a value that is in the text but not among the attrib
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from onesearch.keywords.folding import fold
 from onesearch.keywords.lexicon import check_type
@@ -71,22 +71,3 @@ def label_query(query: str, clicked: Mapping[int, int], items: Sequence[Keys]) -
     for row, count in clicked.items():
         clicks.update(dict.fromkeys(items[row], count))
     return label(query, clicks)
-
-
-def marked_values(texts: Iterable[str], spans: Iterable[Sequence[Span]]) -> list[dict[str, list[str]]]:
-    """Attribute type → folded values that are marked in each text, in the form of structured attributes."""
-    marked: list[dict[str, list[str]]] = []
-    for text, found in zip(texts, spans, strict=True):
-        values: dict[str, list[str]] = {}
-        for span in found:
-            values.setdefault(span.type, []).append(fold(text[span.start : span.end]))
-        marked.append(values)
-    return marked
-
-
-def united(attributes: Iterable[Values], marked: Iterable[Values]) -> list[dict[str, list[str]]]:
-    """The structured attributes of each item and those that are marked in its title."""
-    return [
-        {type_: [*known.get(type_, ()), *more.get(type_, ())] for type_ in {**known, **more}}
-        for known, more in zip(attributes, marked, strict=True)
-    ]

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -84,13 +85,16 @@ class Tagger(nn.Module):
         self.transformer.save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
         head = {name: tensor.detach().contiguous() for name, tensor in self.head.state_dict().items()}
-        save_file(head, folder / "head.safetensors")
+        save_file(head, folder / "head.safetensors", {"max_length": str(self.max_length)})
 
     @classmethod
-    def load(cls, folder: Path, max_length: int = 64) -> "Tagger":
+    def load(cls, folder: Path) -> "Tagger":
         """Read what `save` wrote, ready for inference."""
+        with safe_open(folder / "head.safetensors", framework="pt") as file:
+            max_length = int(file.metadata()["max_length"])
+            head = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not iterable itself
         tagger = cls(read_transformer(folder), load_tokenizer(folder), max_length=max_length)
-        tagger.head.load_state_dict(load_file(folder / "head.safetensors"))
+        tagger.head.load_state_dict(head)
         return tagger.eval()
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from onesearch.artifacts import verify
 from onesearch.keywords.lexicon import Lexicon, mine_lexicon
-from onesearch.keywords.weak_labels import marked_values, united
+from onesearch.keywords.marked import marked_values, pairs, united
 from onesearch.khqe import KeywordEncoder, Khqe
 from onesearch.log.prepared import Log
 from onesearch.metrics.codebook import codebook_report
@@ -134,8 +134,8 @@ class QuantizerStage(Stage):
         if self.uses_tagger:
             verify(self.run / "tagger", "tagger", [self.run / "log"])
             tagger = Tagger.load(self.run / "tagger").to(self.device)
-            attributes = united(attributes, marked_values(titles, tagger.spans(titles)))
-            marked = marked_values(queries, tagger.spans(queries))
-            asked_for = [(type_, value) for values in marked for type_ in values for value in values[type_]]
+            texts = titles + queries
+            marked = marked_values(texts, tagger.spans(texts), pairs(attributes))
+            attributes, asked_for = united(attributes, marked[: len(titles)]), pairs(marked[len(titles) :])
         viewed = zip(queries, log.queries["pv"].to_pylist(), strict=True)
         return mine_lexicon(attributes, views.tolist(), viewed, self.keywords_per_type, self.min_pv, asked_for)

@@ -64,7 +64,8 @@ class TaggerStage(Stage):
         """Build the tagger once the DataModule has prepared the tokenizer."""
         if not hasattr(self, "tagger"):
             tokenizer = load_tokenizer(self.tokenizer_name or self.run / "tokenizer")
-            self.tagger = Tagger(self.backbone.build(tokenizer), tokenizer, self.dropout, self.max_length)
+            # What is read pretrained comes in evaluation mode, and Lightning keeps it there.
+            self.tagger = Tagger(self.backbone.build(tokenizer), tokenizer, self.dropout, self.max_length).train()
 
     def on_train_epoch_start(self) -> None:
         """Count this process's spans by type."""
