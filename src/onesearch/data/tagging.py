@@ -1,4 +1,4 @@
-"""Batches for the NER tagger: titles and queries with weak labels (KHQE, method §1.2; the rule is in `weak_labels`).
+"""Batches for the NER tagger: titles and queries with weak labels (the rule is in `keywords.weak_labels`).
 
 What the tagger is judged by is hidden from it: a seeded share of the items, of which neither the titles are trained on
 nor the attributes label any query, and the queries of the validation split that are not among those learnt from.
