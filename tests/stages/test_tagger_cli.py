@@ -4,12 +4,15 @@ import shutil
 
 import pyarrow as pa
 import pytest
+import torch
+from transformers import BertConfig, BertModel
 
-from handful import COLORS, CONFIGS, THINGS, facts, launch, logged, overlays, refusal
+from handful import COLORS, CONFIGS, THINGS, backbone, facts, launch, logged, overlay, overlays, refusal
 from onesearch.artifacts import verify
 from onesearch.khqe import Khqe
 from onesearch.log.prepared import Log
 from onesearch.models.tagger import Tagger
+from onesearch.models.text_tokenizer import train_tokenizer
 from onesearch.types import Span
 
 
@@ -37,6 +40,31 @@ def test_validate_measures_the_last_checkpoint(tagger_run, capsys):
     """The same figure as at the end of the fit."""
     launch(tagger_run, "validate", "tagger", overlays()["tagger"], "--ckpt_path", "last")
     assert "val/items/f1" in capsys.readouterr().out
+
+
+def test_starts_from_a_pretrained_encoder_and_its_tokenizer(shop_run, tmp_path):
+    """A BERT of 10 wide, with a tokenizer of its own: at a rate near 0 its weights are handed on, and it is trained
+    with its own dropout on. The run trains no tokenizer.
+    """
+    bert = tmp_path / "bert"
+    tokenizer = train_tokenizer(THINGS, 270)
+    tokenizer.save_pretrained(bert)
+    sizes = {"hidden_size": 10, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 20}
+    pretrained = BertModel(BertConfig(vocab_size=270, **sizes))
+    pretrained.save_pretrained(bert)
+    shutil.copytree(shop_run / "log", tmp_path / "run" / "log")
+    model = {"backbone": backbone("text_encoder.PretrainedEncoder", {"name": str(bert)}), "dropout": 0.0}
+    model["optimization"] = {"lr": 1e-7}
+    launch(tmp_path / "run", "fit", "tagger", overlay(2, model, {"tokenizer": str(bert), "batch_size": 32}))
+    tagger = Tagger.load(tmp_path / "run" / "tagger")
+    assert not (tmp_path / "run" / "tokenizer").exists()
+    assert tagger.tokenizer.get_vocab() == tokenizer.get_vocab()
+    want = pretrained.state_dict()
+    assert all(
+        torch.allclose(weight, want[name], atol=1e-5) for name, weight in tagger.transformer.state_dict().items()
+    )
+    first, second = logged(tmp_path / "run", "tagger", "train/loss")
+    assert first != pytest.approx(second, abs=1e-4)  # the same texts and weights, other states dropped
 
 
 @pytest.fixture
