@@ -123,8 +123,10 @@ def overlays(scale: float = 1.0) -> dict[str, dict[str, Any]]:
     codebook = {"class_path": "onesearch.quantize.rq_opq.RqOpqRecipe", "init_args": sizes}
     generator = {"backbone": backbone("generator.FreshGenerator", GENERATOR), **rate(1e-3)}
     lists = {"batch_size": 64, "splits": FIT_SPLITS}
+    tagger = {"backbone": backbone("text_encoder.FreshEncoder", ENCODER), **rate(5e-3)}
     return {
         "encoder": overlay(epochs(15), encoder, {"batch_size": 8, **small}),
+        "tagger": overlay(epochs(30), tagger, {"batch_size": 4, "held_out": 0.25, **small}),
         "quantizer": overlay(1, {"codebook": codebook, "min_pv": 1}),
         "sft_align": overlay(epochs(50), generator, {"batch_size": 8, **small}),
         "sft_cooccur": overlay(epochs(8), rate(1e-3), {"batch_size": 8, **small}),
@@ -191,7 +193,9 @@ def recipe(folder: Path, scale: float = 0.0) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     for path in CONFIGS.glob("*.yaml"):
         shutil.copy(path, folder.parent)
-    for name, config in {"log": shop(folder / "files"), **overlays(scale)}.items():
+    steps = overlays(scale)
+    steps["quantizer"]["model"]["init_args"]["tagger"] = True
+    for name, config in {"log": shop(folder / "files"), **steps}.items():
         write(folder / f"{name}.yaml", config)
     return folder
 

@@ -59,7 +59,7 @@ def test_a_stages_own_configuration_builds_the_stage(stage, parsed, tmp_path):
         cli = parsed.pop()
         assert cli.model.name == stage
         assert cli.model.run == cli.datamodule.run == tmp_path / "run"
-        assert set(step.needs) - {"reward"} <= set(cli.model.parents)
+        assert set(step.needs) - {"reward", "tagger"} <= set(cli.model.parents)
         assert Path(cli.trainer.default_root_dir) == tmp_path / "run" / "training" / stage
 
 

@@ -42,7 +42,7 @@ def verbs(launched: list[tuple[str, list[str]]]) -> list[str]:
 
 def test_every_step_leaves_its_artefact(whole_run):
     """Each folder bears its step's name, is intact, and was made from the folders that the step says it needs."""
-    kinds = {"log": "log", "encoder": "encoder", "quantizer": "quantizer", "reward": "reward"}
+    kinds = {name: name for name in ("log", "encoder", "tagger", "quantizer", "reward")}
     for step in STEPS:
         parents = [whole_run / need for need in step.needs if kinds.get(need) or need != "reward"]
         manifest = verify(whole_run / step.name, kinds.get(step.name, "generator"))
@@ -75,6 +75,20 @@ def test_a_changed_overlay_repeats_what_depends_on_it(folder):
     assert {name: fingerprint(folder / "run", name) for name in unchanged} == {name: kept[name] for name in unchanged}
     assert fingerprint(folder / "run", "reward") != kept["reward"]
     assert again(folder) == []
+
+
+def test_an_optional_step_runs_where_the_recipe_has_a_file_for_it(folder):
+    """Another tagger: the quantizer that mines with it is fitted again. Without a file of its own none is asked for."""
+    steps, overlay = folder / "recipes" / "handful", overlays(0.0)
+    overlay["tagger"]["data"]["init_args"]["seed"] = 1
+    write(steps / "tagger.yaml", overlay["tagger"])
+    assert verbs(again(folder, "--until", "quantizer")) == ["tagger fit", "quantizer fit"]
+    (steps / "tagger.yaml").unlink()
+    shutil.rmtree(folder / "run" / "tagger")
+    write(steps / "quantizer.yaml", overlay["quantizer"])
+    assert verbs(again(folder, "--until", "quantizer")) == ["quantizer fit"]
+    assert not (folder / "run" / "tagger").exists()
+    assert again(folder, "--until", "quantizer") == []
 
 
 def test_a_damaged_artefact_is_made_again(folder):
@@ -120,7 +134,8 @@ def test_a_killed_step_goes_on_from_its_last_checkpoint(whole_run, tmp_path):
     command = ["pipeline", "--run", str(folder / "run"), "--recipe", str(folder / "recipes" / "handful")]
     command += ["--until", "sft_align"]
     paused = folder / "run" / "paused"
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent), "HANDFUL_PAUSE": str(paused)}
+    places = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+    environment = {**os.environ, "PYTHONPATH": places, "HANDFUL_PAUSE": str(paused)}
     running = subprocess.Popen(
         [sys.executable, "-m", "onesearch.main", *command], env=environment, start_new_session=True
     )

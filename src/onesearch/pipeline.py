@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,17 +26,22 @@ from onesearch.types import UserError
 
 @dataclass(frozen=True)
 class Step:
-    """One step: what it is called, which folders of the run it reads, which verbs it runs."""
+    """One step: what it is called, which folders of the run it reads, which verbs it runs.
+
+    An optional step runs only where the recipe has a file of its own for it, and is needed only there.
+    """
 
     name: str
     needs: tuple[str, ...]
     verbs: tuple[str, ...] = ("fit",)
+    optional: bool = False
 
 
 STEPS = (
     Step("log", (), ("prepare",)),
     Step("encoder", ("log",)),
-    Step("quantizer", ("log", "encoder")),
+    Step("tagger", ("log",), optional=True),
+    Step("quantizer", ("log", "encoder", "tagger")),
     Step("sft_align", ("log", "quantizer")),
     Step("sft_cooccur", ("log", "quantizer", "sft_align")),
     Step("sft_personalize", ("log", "quantizer", "sft_cooccur")),
@@ -70,7 +75,8 @@ def run_pipeline(run: Path, recipe: Path, log_options: Sequence[str] = (), until
     if not (recipe / "log.yaml").is_file():
         raise UserError(f"{recipe} has no log.yaml: a recipe says at least where the log comes from.")
     for step in STEPS[: len(names) if until is None else names.index(until) + 1]:
-        _run_step(step, run, recipe, log_options if step.name == "log" else ())
+        if _is_asked_for(step, recipe):
+            _run_step(step, run, recipe, log_options if step.name == "log" else ())
 
 
 def configs(step: Step, recipe: Path) -> list[Path]:
@@ -81,9 +87,14 @@ def configs(step: Step, recipe: Path) -> list[Path]:
     return files
 
 
+def _is_asked_for(step: Step, recipe: Path) -> bool:
+    return not step.optional or (recipe / f"{step.name}.yaml").is_file()
+
+
 def _run_step(step: Step, run: Path, recipe: Path, options: Sequence[str]) -> None:
     files = configs(step, recipe)
-    key = _key(step, run, files, options)
+    left_out = {other.name for other in STEPS if not _is_asked_for(other, recipe)}
+    key = _key(step, run, left_out, files, options)
     stamp = run / "training" / step.name / "step.json"
     known = json.loads(stamp.read_text("utf-8")) if stamp.is_file() else {}
     if known.get("key") == key and known.get("done") and _is_intact(run / step.name):
@@ -116,9 +127,9 @@ def _launch(arguments: Sequence[str], name: str) -> None:
         raise UserError(f"The step '{name}' failed (exit code {finished.returncode}); see above. Run again to go on.")
 
 
-def _key(step: Step, run: Path, files: Sequence[Path], options: Sequence[str]) -> str:
-    """What a step depends on: its parents' fingerprints, its configuration, the code."""
-    parents = [read_manifest(run / need).fingerprint for need in step.needs]
+def _key(step: Step, run: Path, left_out: Set[str], files: Sequence[Path], options: Sequence[str]) -> str:
+    """What a step depends on: the fingerprints of its parents, as far as they are run, its configuration, the code."""
+    parents = [read_manifest(run / need).fingerprint for need in step.needs if need not in left_out]
     configuration = [file.read_text("utf-8") for file in files]
     content = json.dumps([step.name, step.verbs, parents, configuration, list(options), _code_version()])
     return hashlib.sha256(content.encode()).hexdigest()[:16]

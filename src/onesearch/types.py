@@ -39,6 +39,14 @@ class UserError(ValueError):
     """A mistake in what the user gave: one sentence that names file, row or field, and the way out."""
 
 
+class Span(NamedTuple):
+    """A marked place in a text: `text[start:end]` is a value of an attribute type."""
+
+    type: str  # one of `ATTRIBUTE_TYPES`
+    start: int  # characters
+    end: int
+
+
 class SearchContext(NamedTuple):
     """Everything the models may know about one search, as of its own time. Sequences run from oldest to newest."""
 
@@ -87,6 +95,16 @@ class CatalogueBatch(NamedTuple):
 
     items: list[str]
     queries: list[str]
+
+
+class TaggingBatch(NamedTuple):
+    """Texts with the spans that are to be marked in them."""
+
+    tokens: TextBatch  # [B, L]
+    tags: Tensor  # [B, L] int64, numbers of BIO tags, -100 on tokens that cover no text
+    texts: list[str]
+    spans: list[list[Span]]
+    is_query: list[bool]  # or a title
 
 
 class PromptBatch(NamedTuple):

@@ -30,6 +30,14 @@ def test_each_type_is_cut_by_rank_and_by_page_views():
     assert [k.value for k in mine_lexicon(ATTRIBUTES, VIEWS, QUERIES, 9, 11).keywords] == ["case", "apple"]
 
 
+def test_what_only_shoppers_say_is_counted_in_every_query_that_holds_it():
+    """pineapple 50 + 2; black, which items carry too, 10 + 2; what no query holds has no page views."""
+    asked_for = [("Entity", "pineapple"), ("Color", "black"), ("Series", "nowhere")]
+    lexicon = mine_lexicon(ATTRIBUTES, VIEWS, [*QUERIES, ("black pineapple", 2)], 10, 1, asked_for)
+    page_views = {keyword.value: keyword.page_views for keyword in lexicon.keywords}
+    assert page_views == {"pineapple": 52, "case": 12, "apple": 22, "belkin": 5, "black": 12, "white": 4}
+
+
 def test_equal_page_views_are_ordered_by_value():
     mined = mine_lexicon([{"Color": ["red", "blue"]}], [3], [], top_k=1, min_pv=0)
     assert mined.keywords == (Keyword("Color", "blue", 3),)

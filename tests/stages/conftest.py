@@ -31,6 +31,12 @@ def encoder_run(shop_run: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
+def tagger_run(shop_run: Path) -> Path:
+    """log, tagger"""
+    return fitted(shop_run, "tagger")
+
+
+@pytest.fixture(scope="session")
 def quantizer_run(encoder_run: Path) -> Path:
     """log, encoder, quantizer"""
     return fitted(encoder_run, "quantizer")

@@ -59,7 +59,7 @@ class Lexicon:
         """
         keywords = []
         for type_, entries in json.loads(path.read_text("utf-8")).items():
-            _check_type(type_, str(path))
+            check_type(type_, str(path))
             for entry in entries:
                 if not isinstance(entry, list) or len(entry) != 2:
                     raise UserError(f"{path}, '{type_}': {entry!r} must be [value, page views].")
@@ -75,6 +75,7 @@ def mine_lexicon(
     queries: Iterable[tuple[str, int]],
     top_k: int,
     min_pv: int,
+    asked_for: Iterable[tuple[str, str]] = (),
 ) -> Lexicon:
     """Count values by page views and keep the top of each type.
 
@@ -84,6 +85,7 @@ def mine_lexicon(
         queries: (query text, page views).
         top_k: the most keywords of one type.
         min_pv: the fewest page views of a keyword.
+        asked_for: further (type, value) pairs, which no item need carry: they are counted where queries hold them.
 
     Raises:
         UserError: an attribute type that is none of the 18, or another number of views than of items.
@@ -91,7 +93,7 @@ def mine_lexicon(
     if len(attributes) != len(item_views):
         raise UserError(f"item_views has {len(item_views)} entries for {len(attributes)} items.")
     page_views = _count_items(attributes, item_views)
-    _count_queries(page_views, list(queries))
+    _count_queries(page_views, list(queries), asked_for)
     return Lexicon(tuple(keyword for type_ in ATTRIBUTE_TYPES for keyword in _top(page_views, type_, top_k, min_pv)))
 
 
@@ -102,15 +104,17 @@ def _count_items(
     folded = cache(fold)  # a shop's items share their values
     for row, (values_by_type, views) in enumerate(zip(attributes, item_views, strict=True)):
         for type_, values in values_by_type.items():
-            _check_type(type_, f"attributes of item row {row}")
+            check_type(type_, f"attributes of item row {row}")
             for value in set(map(folded, values)) - {""}:
                 page_views[type_, value] += int(views)
     return page_views
 
 
-def _count_queries(page_views: Counter[tuple[str, str]], queries: Sequence[tuple[str, int]]) -> None:
+def _count_queries(
+    page_views: Counter[tuple[str, str]], queries: Sequence[tuple[str, int]], asked_for: Iterable[tuple[str, str]]
+) -> None:
     """Add each query's views to the values found in it, once a query."""
-    matcher = KeywordMatcher(page_views)
+    matcher = KeywordMatcher([*page_views, *asked_for])
     found = matcher.find_all([query for query, _ in queries])
     for query, keyword in set(zip(found.texts.tolist(), found.keywords.tolist(), strict=True)):
         for type_ in matcher.types[keyword]:
@@ -122,6 +126,11 @@ def _top(page_views: Counter[tuple[str, str]], type_: str, top_k: int, min_pv: i
     return sorted(found, key=lambda keyword: (-keyword.page_views, keyword.value))[:top_k]
 
 
-def _check_type(type_: str, where: str) -> None:
+def check_type(type_: str, where: str) -> None:
+    """Refuse an attribute type that is none of the 18.
+
+    Raises:
+        UserError: it names `where` the type was met.
+    """
     if type_ not in ATTRIBUTE_TYPES:
         raise UserError(f"{where}: '{type_}' is no attribute type; the 18 types are {', '.join(ATTRIBUTE_TYPES)}.")

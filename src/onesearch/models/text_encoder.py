@@ -38,7 +38,7 @@ class PretrainedEncoder(EncoderBackbone):
 
     def build(self, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
         """Load the pretrained weights."""
-        return _read_transformer(self.name)
+        return read_transformer(self.name)
 
 
 @dataclass(frozen=True)
@@ -128,12 +128,12 @@ class TextEncoder(nn.Module):
     def load(cls, folder: Path, max_length: int = 64) -> "TextEncoder":
         """Read what `save` wrote, ready for inference."""
         weight = load_file(folder / "projection.safetensors")["weight"]
-        encoder = cls(_read_transformer(folder), load_tokenizer(folder), weight.shape[0], max_length)
+        encoder = cls(read_transformer(folder), load_tokenizer(folder), weight.shape[0], max_length)
         encoder.projection.weight.data.copy_(weight)
         return encoder.eval()
 
 
-def _read_transformer(name: str | Path) -> PreTrainedModel:
+def read_transformer(name: str | Path) -> PreTrainedModel:
     """A Hugging Face encoder; BERT without its pooler, which mean pooling has no use for."""
     is_bert = AutoConfig.from_pretrained(name).model_type == "bert"
     model: PreTrainedModel = AutoModel.from_pretrained(name, **({"add_pooling_layer": False} if is_bert else {}))

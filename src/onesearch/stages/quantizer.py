@@ -14,11 +14,13 @@ from lightning.pytorch.trainer.states import TrainerFn
 from numpy.typing import NDArray
 from torch import Tensor
 
-from onesearch.artifacts import write_json
+from onesearch.artifacts import verify, write_json
 from onesearch.keywords.lexicon import Lexicon, mine_lexicon
+from onesearch.keywords.marked import marked_values, pairs, united
 from onesearch.khqe import KeywordEncoder, Khqe
 from onesearch.log.prepared import Log
 from onesearch.metrics.doctor import Catalogue, diagnose
+from onesearch.models.tagger import Tagger
 from onesearch.models.text_encoder import TextEncoder
 from onesearch.quantize.codebook import CodebookRecipe
 from onesearch.quantize.rq_opq import RqOpqRecipe
@@ -36,12 +38,13 @@ class QuantizerStage(Stage):
         codebook: what is fitted and how; RQ-OPQ with the published sizes by default.
         keywords_per_type: top_k, most core keywords of one attribute type; 0: embeddings without keywords.
         min_pv: least page views of a core keyword.
+        tagger: mine core keywords from what `run/tagger` marks in titles and queries too.
         stop_on_collapse: refuse codes that no generator should be trained on.
         seed: of the codebook's fit.
     """
 
     kind = "quantizer"
-    parents = ("log", "encoder")
+    parents: tuple[str, ...] = ("log", "encoder")
 
     def __init__(
         self,
@@ -49,6 +52,7 @@ class QuantizerStage(Stage):
         codebook: CodebookRecipe = RqOpqRecipe(),
         keywords_per_type: int = 1000,
         min_pv: int = 10,
+        tagger: bool = False,
         stop_on_collapse: bool = True,
         seed: int = 0,
     ) -> None:
@@ -58,6 +62,9 @@ class QuantizerStage(Stage):
         self.keywords_per_type = keywords_per_type
         self.min_pv = min_pv
         self.stop_on_collapse = stop_on_collapse
+        self.uses_tagger = tagger
+        if tagger:
+            self.parents = (*self.parents, "tagger")
         self.seed = seed
 
     def configure_model(self) -> None:
@@ -161,5 +168,13 @@ class QuantizerStage(Stage):
         log = self.log_tables
         views = log.item_counts.total(np.arange(len(log.item_ids)))[:, 0]
         attributes = [dict(row or ()) for row in log.items["attributes"].to_pylist()]
-        queries = zip(log.queries["query"].to_pylist(), log.queries["pv"].to_pylist(), strict=True)
-        return mine_lexicon(attributes, views.tolist(), queries, self.keywords_per_type, self.min_pv)
+        titles, queries = log.items["title"].to_pylist(), log.queries["query"].to_pylist()
+        asked_for: list[tuple[str, str]] = []
+        if self.uses_tagger:
+            verify(self.run / "tagger", "tagger", [self.run / "log"])
+            tagger = Tagger.load(self.run / "tagger").to(self.device)
+            texts = titles + queries
+            marked = marked_values(texts, tagger.spans(texts), pairs(attributes))
+            attributes, asked_for = united(attributes, marked[: len(titles)]), pairs(marked[len(titles) :])
+        viewed = zip(queries, log.queries["pv"].to_pylist(), strict=True)
+        return mine_lexicon(attributes, views.tolist(), viewed, self.keywords_per_type, self.min_pv, asked_for)
