@@ -1,4 +1,4 @@
-"""The verbs that are no stages, as typed functions: prepare, simulate, pipeline, compare, search."""
+"""The verbs that are no stages, as typed functions: prepare, simulate, pipeline, compare, ablate, search."""
 
 import datetime
 from collections.abc import Callable, Sequence
@@ -79,6 +79,28 @@ def compare(run: Path, num_beams: int = 64, batch_size: int = 64) -> None:
     compare_run(run, num_beams, batch_size)
 
 
+def ablate(
+    run: Path,
+    recipe: Path = Path("configs/demo"),
+    study: Path = Path("configs/ablation/tokenizers"),
+    only: list[str] | None = None,
+    num_beams: int = 64,
+) -> None:
+    """Train the variants of a study with the same budget and set them side by side; write RUN/STUDY.json.
+
+    Args:
+        run: a run whose earlier stages are finished.
+        recipe: the recipe of that run.
+        study: a folder with a folder of overlays for each variant.
+        only: the variants to train now; all when not given.
+        num_beams: K of the beam search.
+    """
+    from onesearch.ablation import Study, run_study
+    from onesearch.report.terminal import study_table
+
+    Console().print(study_table(run_study(run, recipe, Study(study), only or [], num_beams)))
+
+
 def search(
     query: str,
     run: Path = Path("runs/demo"),
@@ -112,7 +134,7 @@ def search(
     Console(markup=False).print(table)  # a title may hold [brackets]
 
 
-VERBS: list[Callable[..., Any] | type] = [prepare, simulate, pipeline, compare, search]
+VERBS: list[Callable[..., Any] | type] = [prepare, simulate, pipeline, compare, ablate, search]
 
 EPILOG = "One stage alone: onesearch {fit,validate,test,predict} --config configs/STAGE.yaml --run RUN"
 

@@ -1,4 +1,7 @@
-"""The doctor's findings in the terminal."""
+"""The doctor's findings, and the table of an ablation, in the terminal."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from rich import box
 from rich.console import Console
@@ -39,3 +42,27 @@ def figures_table(figures: dict[str, float], num_layers: int) -> Table:
 
 PER_LAYER = ("perplexity", "dead", "gini")
 """Figures that every layer has."""
+
+
+STUDY_FIGURES = {
+    "cur_l1": "CUR L1",
+    "cur_l1_l2": "L1·L2",
+    "cur_l1_l2_l3": "total",
+    "icr_items": "ICR items",
+    "icr_sids": "ICR SIDs",
+}
+
+
+def study_table(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """A line a variant: how its codes are used, what its generator finds, with 95% intervals."""
+    metrics = list(rows[0]["metrics"]) if rows else []
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("variant", no_wrap=True)
+    for name in (*STUDY_FIGURES.values(), *metrics):
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in rows:
+        figures = [f"{100 * row['figures'][name]:.2f}" if name in row["figures"] else "–" for name in STUDY_FIGURES]
+        found = [row["metrics"][name] for name in metrics]
+        values = [f"{one['value']:.3f} ({one['low']:.3f}–{one['high']:.3f})" for one in found]
+        table.add_row(row["variant"], *figures, *values)
+    return table
