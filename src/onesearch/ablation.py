@@ -2,9 +2,9 @@
 
     onesearch ablate --run runs/demo --recipe configs/demo --study configs/ablation/tokenizers
 
-A study is a folder: a folder a variant with overlays (`quantizer.yaml`, …), and beside them the overlays that all variants
-share. Stages that no overlay names are the run's own, trained once. Variants live in RUN/ablation/STUDY/VARIANT and are
-resumed like every run; the table is written to RUN/STUDY.json.
+A study is a folder with a folder of overlays for each variant (`quantizer.yaml`, …), and beside them the overlays that
+all variants share. Stages that no overlay names are the run's own, trained once. Variants live in
+RUN/ablation/STUDY/VARIANT and are resumed like every run; the table is written to RUN/STUDY.json.
 """
 
 from collections.abc import Sequence
@@ -113,9 +113,8 @@ def _row(folder: Path, num_beams: int) -> dict[str, Any]:
     blind = [search._replace(clicked=(), purchased=(), impressed=None) for search in searches]
     relevant = [set(search.clicked) for search in searches]
     found = hits(pad(system.rank(blind, DEPTH), DEPTH), relevant)
-    values = np.stack(
-        [recall(found, np.array([len(items) for items in relevant]), DEPTH), reciprocal_rank(found, DEPTH)], 1
-    )
+    num_relevant = np.array([len(items) for items in relevant])
+    values = np.stack([recall(found, num_relevant, DEPTH), reciprocal_rank(found, DEPTH)], axis=1)
     means, resampled = values.mean(axis=0), resampled_means(values)
     names = (f"recall@{DEPTH}", f"MRR@{DEPTH}")
     return {
