@@ -1,4 +1,4 @@
-"""The verbs that are no stages, as typed functions: prepare, simulate, pipeline, compare, ablate, search."""
+"""The verbs that are no stages, as typed functions: prepare, simulate, pipeline, compare, ablate, catalogue, search."""
 
 import datetime
 from collections.abc import Callable, Sequence
@@ -101,6 +101,22 @@ def ablate(
     Console().print(study_table(run_study(run, recipe, Study(study), only or [], num_beams)))
 
 
+def catalogue(run: Path, version: int | None = None) -> None:
+    """List the versions of a run's catalogue, or serve another one.
+
+    Args:
+        run: the run folder.
+        version: the version to serve from now on; 0 is the catalogue as it was fitted.
+    """
+    from onesearch.sid.versions import FITTED, current_version, switch, versions
+
+    if version is not None:
+        switch(run, version)
+    for number in versions(run):
+        mark = "→" if number == current_version(run) else " "
+        Console().print(f"{mark} version {number}" + (" (as fitted)" if number == FITTED else ""))
+
+
 def search(
     query: str,
     run: Path = Path("runs/demo"),
@@ -122,8 +138,8 @@ def search(
     from onesearch.log.prepared import Log
     from onesearch.serve.engine import SearchEngine
 
-    log = Log.open(run / "log")
     engine = SearchEngine.open(run, stage, num_beams=num_beams)
+    log = Log.open(run / "log", engine.khqe.added_items)
     table = Table(
         "#", "item", "title", "price", "SID", "log p", title=f"{query}" + (f"  (user {user})" if user else "")
     )
@@ -134,7 +150,7 @@ def search(
     Console(markup=False).print(table)  # a title may hold [brackets]
 
 
-VERBS: list[Callable[..., Any] | type] = [prepare, simulate, pipeline, compare, ablate, search]
+VERBS: list[Callable[..., Any] | type] = [prepare, simulate, pipeline, compare, ablate, catalogue, search]
 
 EPILOG = "One stage alone: onesearch {fit,validate,test,predict} --config configs/STAGE.yaml --run RUN"
 

@@ -8,7 +8,7 @@ An item is an integer *row* in memory: its position in the prepared log's `items
 at the edges: in Parquet, in reports and in answers to a shopper.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
@@ -105,6 +105,14 @@ class TaggingBatch(NamedTuple):
     texts: list[str]
     spans: list[list[Span]]
     is_query: list[bool]  # or a title
+
+
+class ArrivalBatch(NamedTuple):
+    """Items and queries that come after the fit, to be coded."""
+
+    items: list[dict[str, Any]]  # canonical rows
+    texts: list[str]  # how those items read
+    queries: list[str]
 
 
 class PromptBatch(NamedTuple):

@@ -44,6 +44,18 @@ PER_LAYER = ("perplexity", "dead", "gini")
 """Figures that every layer has."""
 
 
+def show_arrivals(version: int, num_known: int, drift: Mapping[str, float], advice: Sequence[str]) -> None:
+    """Print what became of new items."""
+    out = Console(markup=False, highlight=False)
+    if num_known:
+        out.print(f"{num_known} items have a SID already, and keep it.")
+    if drift:
+        out.print(figures_table(dict(drift), 0))
+    out.print(f"Version {version} of the catalogue is served.", style="green")
+    for sentence in advice:
+        out.print(f"• {sentence}", style="yellow")
+
+
 STUDY_FIGURES = {
     "cur_l1": "CUR L1",
     "cur_l1_l2": "L1·L2",
