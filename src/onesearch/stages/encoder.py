@@ -141,22 +141,14 @@ class EncoderStage(Stage):
     def shared_step(self, batch: AlignmentBatch, split: str) -> Tensor:
         """Weighted sum of the losses, logged one by one."""
         losses = self.losses(batch)
-        size = len(batch.q2i)
         total = torch.stack([getattr(self.weights, name) * loss for name, loss in losses.items()]).sum()
-        self.log_dict(
-            {f"{split}/{name}": loss for name, loss in losses.items()},
-            batch_size=size,
-            sync_dist=split != "train",
-            add_dataloader_idx=False,
-        )
-        self.log(
-            f"{split}/loss",
-            total,
-            prog_bar=True,
-            batch_size=size,
-            sync_dist=split != "train",
-            add_dataloader_idx=False,
-        )
+        options: dict[str, Any] = {
+            "batch_size": len(batch.q2i),
+            "sync_dist": split != "train",
+            "add_dataloader_idx": False,
+        }
+        self.log_dict({f"{split}/{name}": loss for name, loss in losses.items()}, **options)
+        self.log(f"{split}/loss", total, prog_bar=True, **options)
         return total
 
     def training_step(self, batch: AlignmentBatch, _: int) -> Tensor:
@@ -166,9 +158,8 @@ class EncoderStage(Stage):
     # validate
 
     def on_validation_epoch_start(self) -> None:
-        """Forget what an earlier validation embedded."""
-        self.items = Gathered()
-        self.queries = Gathered()
+        """Nothing is embedded yet."""
+        self.items, self.queries = Gathered(), Gathered()
 
     def validation_step(
         self, batch: AlignmentBatch | NamedTexts | ClickedQueries, _: int, dataloader_idx: int = 0
@@ -190,6 +181,7 @@ class EncoderStage(Stage):
         _, queries, clicked, unseen = self.queries.table()
         found = item_rows[nearest(queries.to(self.device), items, 100)]
         self.log_dict({f"val/{name}": value for name, value in retrieval(found, clicked, unseen).items()})
+        self.items, self.queries = Gathered(), Gathered()  # a catalogue is not kept through the next epoch
 
     # predict
 
