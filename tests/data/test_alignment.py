@@ -206,6 +206,17 @@ def test_hard_negatives_join_their_query(make_data, read):
     assert 0 < checked < 8
 
 
+def test_judgments_of_low_cosine_are_left_out(make_data):
+    """The tiny log has 12: half of them are drawn from, and among those no grade is invented."""
+    data = make_data(hard=HardNegatives(judged_share=0.5, first_epoch=0))
+    loader = data.train_dataloader()
+    data.mine(0, letters)
+    assert len(data.fit_relations.judged) == 12
+    assert len(loader.collate_fn.judged) == 6
+    assert set(loader.collate_fn.judged) <= set(data.fit_relations.judged)
+    assert next(iter(loader)).hard.shape == (8, 0)
+
+
 def test_a_fragment_has_no_hard_negatives(make_data):
     """ "acme" is no query of the log: what is near to the query that it replaces may well answer it."""
     given = Relations([("red boots", 0)] * 8, [], [], [], [])

@@ -118,9 +118,11 @@ def test_swing_equals_brute_force(seed, alpha, top_k, max_degree):
 def test_the_cap_bounds_a_head_query():
     """One query with 3000 items would make 4.5 million pairs with its twin; with a cap of 10 they make 10·9/2."""
     pairs = [(query, f"i{item:04d}") for query in ("head", "twin") for item in range(3000)]
-    table = mine(clicks(pairs), "item_id", "query", Swing(top_k=100, max_degree=10))
-    assert table.num_rows == 45
-    assert set(table["left"].to_pylist()) | set(table["right"].to_pylist()) == {f"i{item:04d}" for item in range(10)}
+    for miner in (Swing(top_k=100, max_degree=10), ItemCf(top_k=100, max_degree=10)):
+        table = mine(clicks(pairs), "item_id", "query", miner)
+        names = set(table["left"].to_pylist()) | set(table["right"].to_pylist())
+        assert table.num_rows == 45
+        assert names == {f"i{item:04d}" for item in range(10)}
 
 
 def test_what_two_miners_find_adds_up():

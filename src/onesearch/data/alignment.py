@@ -107,6 +107,7 @@ class AlignmentData(lightning.LightningDataModule):
         titles = [normalize_query(title).split() for title in self.log_tables.items["title"].to_pylist()]
         noise = Noise(*self.noise_rates, titles)
         self.collate = self._collate(self.fit_relations, self.bpe_dropout, noise)
+        self.has_mined = False  # for this loader
         pairs = _numbered(self.fit_relations)
         return DataLoader(
             pairs,  # type: ignore[arg-type]

@@ -44,13 +44,18 @@ class ItemCf(PairMiner):
         min_similarity: least similarity, 0 to 1.
         top_k: most partners of one text among those that come after it in alphabetical order; it may be a partner of
             any number of texts before it.
+        max_degree: see `Swing`; None: everything is counted, in time and memory that grow with the busiest link's
+            square.
     """
 
     min_similarity: float = 0.1
     top_k: int = 20
+    max_degree: int | None = None
 
     def pairs(self, edges: Table) -> Table:
         """Count the links that two texts share."""
+        if self.max_degree is not None:
+            edges = _capped(edges, self.max_degree)
         counted = edges.group_by("text").mutate(degree=_.count())
         left = counted.select("link", left=_.text, left_degree=_.degree)
         right = counted.select("link", right=_.text, right_degree=_.degree)
