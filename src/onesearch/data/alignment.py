@@ -95,12 +95,13 @@ class AlignmentData(lightning.LightningDataModule):
         """Read the texts; where there is something to learn or to measure, mine the relations."""
         self.log_tables = Log.open(self.run / "log")
         self.item_texts = item_texts(self.log_tables.items)
-        if stage == "predict":
-            return
-        self.fit_relations = self._mined(self.log_tables)
-        if self.cosine_filter is not None:
-            self.fit_relations = kept(self.fit_relations, read_masks(self.run))
-        self.validation_relations = mine_relations(self.log_tables, self.log_tables.contexts("validation"), self.miners)
+        if stage == "fit":
+            self.fit_relations = self._mined(self.log_tables)
+            if self.cosine_filter is not None:
+                self.fit_relations = kept(self.fit_relations, read_masks(self.run))
+        if stage != "predict":
+            contexts = self.log_tables.contexts("validation")
+            self.validation_relations = mine_relations(self.log_tables, contexts, self.miners)
 
     def train_dataloader(self) -> DataLoader[Pair]:
         """Shuffled, noisy `AlignmentBatch`es."""

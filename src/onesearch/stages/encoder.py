@@ -180,7 +180,8 @@ class EncoderStage(Stage):
         item_rows, items = self.items.table()
         _, queries, clicked, unseen = self.queries.table()
         found = item_rows[nearest(queries.to(self.device), items, 100)]
-        self.log_dict({f"val/{name}": value for name, value in retrieval(found, clicked, unseen).items()})
+        figures = {f"val/{name}": value for name, value in retrieval(found, clicked, unseen).items()}
+        self.log_dict(figures, sync_dist=True)  # equal everywhere; said for Lightning, which asks
         self.items, self.queries = Gathered(), Gathered()  # a catalogue is not kept through the next epoch
 
     # predict
