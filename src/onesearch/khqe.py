@@ -192,9 +192,11 @@ class Khqe:
         """Append what came after the fit: items behind those of the fit, queries as known."""
         if added is None:
             return
+        self._remember(added.queries["query"].to_pylist(), added.query_embeddings, added.queries["codes"].to_pylist())
+        if not len(added.items):
+            return
         self.added_items = added.canonical
         self.item_ids = [*self.item_ids, *added.items["item_id"].to_pylist()]
         self.item_codes = np.concatenate([self.item_codes, added.item_codes])
         self.item_embeddings = torch.cat([self.item_embeddings, added.item_embeddings])
         self.priority = np.concatenate([self.priority, added.items["priority"].to_numpy()])
-        self._remember(added.queries["query"].to_pylist(), added.query_embeddings, added.queries["codes"].to_pylist())

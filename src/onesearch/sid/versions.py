@@ -36,8 +36,8 @@ class Added(NamedTuple):
 
     @property
     def item_codes(self) -> NDArray[np.int64]:
-        """[A, C] codes of the added items."""
-        return _codes(self.items)
+        """[A, C] codes of the added items, A > 0."""
+        return np.array(self.items["codes"].to_pylist(), dtype=np.int64)
 
     @property
     def canonical(self) -> pa.Table:
@@ -112,14 +112,9 @@ def joined(before: Added | None, after: Added) -> Added:
     return Added(
         pa.concat_tables([before.items, after.items]),
         torch.cat([before.item_embeddings, after.item_embeddings]),
-        pa.concat_tables([before.queries, after.queries.take(new)]),
+        pa.concat_tables([before.queries, after.queries.take(pa.array(new, pa.int64()))]),
         torch.cat([before.query_embeddings, after.query_embeddings[new]]),
     )
-
-
-def _codes(table: pa.Table) -> NDArray[np.int64]:
-    rows: list[Any] = table["codes"].to_pylist()
-    return np.array(rows, dtype=np.int64).reshape(len(rows), -1)
 
 
 def _folder(run: Path, version: int) -> Path:
