@@ -87,6 +87,7 @@ class EncoderStage(Stage):
         if self.trainer.state.fn == "fit":
             tokenizer = load_tokenizer(self.tokenizer_name or self.run / "tokenizer")
             self.encoder = TextEncoder(self.backbone.build(tokenizer), tokenizer, self.dim, pooling=self.pooling)
+            self.encoder.train()  # what is loaded comes ready for inference, without dropout
         else:
             verify(self.run / "encoder", "encoder", [self.run / "log"])
             self.encoder = TextEncoder.load(self.run / "encoder")
