@@ -6,6 +6,7 @@ They are appended to the SID table, and so to the trie, as a new version (see `s
 the catalogue has drifted from what the codebook was fitted on (see `metrics.drift`).
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -42,12 +43,18 @@ class Report(NamedTuple):
     advice: list[str]
 
 
-def add(run: Path, khqe: Khqe, arrivals: Arrivals) -> Report:
+def add(run: Path, khqe: Khqe, batches: Sequence[Arrivals]) -> Report:
     """Code what arrived, append it to the catalogue as a new version, and serve that version.
 
     Raises:
         UserError: nothing of it is new.
     """
+    arrivals = Arrivals(
+        [item for batch in batches for item in batch.items],
+        torch.cat([batch.item_embeddings for batch in batches]),
+        [query for batch in batches for query in batch.queries],
+        torch.cat([batch.query_embeddings for batch in batches]),
+    )
     known = set(khqe.item_ids)
     new = [row for row, item in enumerate(arrivals.items) if item["item_id"] not in known]
     if not new and not arrivals.queries:

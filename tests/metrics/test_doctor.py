@@ -1,6 +1,7 @@
 """The tokenizer doctor on catalogues whose illness is known."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -83,6 +84,16 @@ def test_stability_forgets_the_names_of_codes():
     shuffled = diagnose(catalogue(codes), codes[np.random.default_rng(0).permutation(64)])
     assert shuffled.figures["stability_l1"] < 0.2
     assert any("A second fit" in advice.sentence for advice in shuffled.advice)
+
+
+def test_codes_that_only_queries_use_are_not_dead():
+    """Items use 4 of 8 codes of level 1, queries the other 4: advice on dead codes would be wrong."""
+    codes = [row for row in grid() if row[0] < 4] * 2
+    queries = np.array([row for row in grid() if row[0] >= 4])
+    assert "4 of 8 codes of level 1 are unused" in diagnose(catalogue(codes)).verdict
+    found = diagnose(replace(catalogue(codes), query_codes=queries))
+    assert (found.figures["dead_l1"], found.figures["dead_l1_with_queries"]) == (4, 0)
+    assert "unused" not in found.verdict
 
 
 def test_what_it_finds_is_json():

@@ -80,12 +80,12 @@ def _collisions(f: Mapping[str, float]) -> list[Rule]:
 
 def _first_level(f: Mapping[str, float], size: int) -> list[Rule]:
     pure, named = f.get("purity_l1", 1.0), f.get("largest_category", 0.0)
-    again = f.get("stability_l1", 1.0)
+    again, dead = f.get("stability_l1", 1.0), f.get("dead_l1_with_queries", f["dead_l1"])
     return [
         (
             "watch",
-            f["dead_l1"] > 0.05 * size,
-            f"{f['dead_l1']:.0f} of {size} codes of level 1 are unused: the catalogue is too small for them, halve the "
+            dead > 0.05 * size,
+            f"{dead:.0f} of {size} codes of level 1 are unused: the catalogue is too small for them, halve the "
             "first size.",
         ),
         (

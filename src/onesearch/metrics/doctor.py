@@ -32,6 +32,7 @@ class Catalogue:
     decoded: NDArray[np.float32]  # [N, D] from the codes
     titles: Sequence[str]
     categories: Sequence[str]  # "" where it is not known
+    query_codes: Codes | None = None  # [Q, C] of the queries that the codebook was fitted on too
 
 
 @dataclass(frozen=True)
@@ -89,6 +90,7 @@ def diagnose(catalogue: Catalogue, refitted: Codes | None = None) -> Diagnosis:
     """
     codes = catalogue.codes
     figures = dict(codebook_report(codes, catalogue.rq_sizes, catalogue.opq_sizes))
+    figures |= _with_queries(catalogue)
     figures["num_items"] = len(codes)
     figures["reconstruction_error"] = reconstruction_error(catalogue.embeddings, catalogue.decoded)
     figures["twins"] = _twins(catalogue.embeddings)
@@ -102,6 +104,17 @@ def diagnose(catalogue: Catalogue, refitted: Codes | None = None) -> Diagnosis:
         _categories(catalogue),
         advise(figures, (*catalogue.rq_sizes, *catalogue.opq_sizes)[0]),
     )
+
+
+def _with_queries(catalogue: Catalogue) -> dict[str, float]:
+    """Use of the codes by items and queries together: a code that no item has may be there for queries."""
+    if catalogue.query_codes is None or not len(catalogue.query_codes):
+        return {}
+    both = np.concatenate([catalogue.codes, catalogue.query_codes])
+    report = codebook_report(both, catalogue.rq_sizes, catalogue.opq_sizes)
+    return {
+        f"{name}_with_queries": value for name, value in report.items() if name.startswith(("cur_", "icr_", "dead_l1"))
+    }
 
 
 def _twins(embeddings: NDArray[np.float32]) -> float:

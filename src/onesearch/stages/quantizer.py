@@ -95,13 +95,13 @@ class QuantizerStage(Stage):
         """Fit one codebook on items and queries, code the catalogue, and stop where the codes are of no use."""
         log = self.log_tables
         everything = self._gathered()
-        codebook = self.recipe.fit(everything, self.seed)
+        codebook = self.recipe.fit(everything.to(self.device), self.seed).cpu()
         items = everything[: len(log.item_ids)].clone()  # or the artefact would hold the queries twice
         codes = codebook.encode(items, self.recipe.slack).numpy()
         counts = log.item_counts.total(np.arange(len(log.item_ids)))
         available = np.asarray(log.items["available"].fill_null(True))
         self.khqe = Khqe(self.keyword_encoder, codebook, log.item_ids, codes, items, bucket_priority(available, counts))
-        self.diagnosis = diagnose(self._catalogue(items))
+        self.diagnosis = diagnose(self._catalogue(everything))
         self.log_dict({f"codebook/{name}": float(value) for name, value in self.diagnosis.figures.items()})
         if self.diagnosis.is_collapsed and self.stop_on_collapse:
             raise UserError(f"{self.diagnosis.verdict} To go on all the same, set stop_on_collapse to false.")
@@ -115,33 +115,26 @@ class QuantizerStage(Stage):
         self.embedded.append(self.keyword_encoder.embed([*batch.items, *batch.queries]))
 
     def on_validation_epoch_end(self) -> None:
-        """Examine the codebook: figures and a verdict into the log, `RUN/doctor.json` and the terminal."""
+        """Examine the codebook: figures and a verdict go to `RUN/doctor.json` and the terminal."""
         everything = self._gathered()
-        items = everything[: len(self.khqe.item_ids)]
-        diagnosis = diagnose(self._catalogue(items), self._refitted(everything, items))
+        items = everything[: len(self.log_tables.item_ids)]
+        diagnosis = diagnose(self._catalogue(everything), self._refitted(everything, items))
         diagnosis.figures["reproduced"] = self._reproduced(items)
-        self.log_dict({f"codebook/{name}": float(value) for name, value in diagnosis.figures.items()})
         write_json(self.run / "doctor.json", diagnosis.as_json())
         show(diagnosis)
 
     def on_predict_epoch_start(self) -> None:
         """Nothing has arrived yet."""
-        nothing = torch.empty(0, self.encoder.dim)
-        self.arrivals = Arrivals([], nothing, [], nothing)
+        self.arrived: list[Arrivals] = []
 
     def predict_step(self, batch: ArrivalBatch, _: int) -> None:
         """Embed a batch of new items and queries."""
-        before, embed = self.arrivals, self.keyword_encoder.embed
-        self.arrivals = Arrivals(
-            before.items + batch.items,
-            torch.cat([before.item_embeddings, embed(batch.texts)]),
-            before.queries + batch.queries,
-            torch.cat([before.query_embeddings, embed(batch.queries)]),
-        )
+        embed = self.keyword_encoder.embed
+        self.arrived.append(Arrivals(batch.items, embed(batch.texts), batch.queries, embed(batch.queries)))
 
     def on_predict_epoch_end(self) -> None:
         """Append them to the catalogue with SIDs of the frozen codebook."""
-        show_arrivals(*add(self.run, self.khqe, self.arrivals))
+        show_arrivals(*add(self.run, self.khqe, self.arrived))
 
     def export(self, folder: Path) -> dict[str, Any]:
         """Codebook, lexicon, SIDs and embeddings."""
@@ -156,18 +149,21 @@ class QuantizerStage(Stage):
         self.embedded.clear()
         return everything
 
-    def _catalogue(self, embeddings: Tensor) -> Catalogue:
-        codes, codebook, items = self.khqe.item_codes, self.khqe.codebook, self.log_tables.items
+    def _catalogue(self, everything: Tensor) -> Catalogue:
+        """What the doctor looks at, from the embeddings of items and queries."""
+        codebook, items = self.khqe.codebook, self.log_tables.items
+        codes = self.khqe.item_codes[: len(items)]  # what came after the fit is judged by its drift
         categories = [names[-1] if names else "" for names in items["category"].to_pylist()]
         decoded = torch.cat([codebook.decode(part) for part in torch.from_numpy(codes).split(65_536)])
         return Catalogue(
             codes,
             codebook.rq_sizes,
             codebook.opq_sizes,
-            embeddings.numpy(),
+            everything[: len(codes)].numpy(),
             decoded.numpy(),
             items["title"].to_pylist(),
             categories,
+            codebook.encode(everything[len(codes) :]).numpy(),
         )
 
     def _refitted(self, everything: Tensor, items: Tensor) -> NDArray[np.int64] | None:
@@ -176,13 +172,13 @@ class QuantizerStage(Stage):
         if half < max(self.khqe.spec.sizes):
             return None
         order = torch.randperm(len(everything), generator=torch.Generator().manual_seed(self.seed + 1))
-        again = self.recipe.fit(everything[order[:half]], self.seed + 1)
+        again = self.recipe.fit(everything[order[:half]].to(self.device), self.seed + 1).cpu()
         return again.encode(items, self.recipe.slack).numpy()
 
     def _reproduced(self, items: Tensor) -> float:
         """The share of items that are given the SID that stands in the artefact."""
         codes = self.khqe.codebook.encode(items, self.recipe.slack).numpy()
-        return float((codes == self.khqe.item_codes).all(axis=1).mean())
+        return float((codes == self.khqe.item_codes[: len(codes)]).all(axis=1).mean())
 
     def _mine(self) -> Lexicon:
         log = self.log_tables
