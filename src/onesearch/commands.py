@@ -1,4 +1,4 @@
-"""The verbs that are no stages, as typed functions: prepare, simulate, pipeline, compare, search."""
+"""The verbs that are no stages, as typed functions: prepare, simulate, pipeline, compare, report, search."""
 
 import datetime
 from collections.abc import Callable, Sequence
@@ -79,6 +79,17 @@ def compare(run: Path, num_beams: int = 64, batch_size: int = 64) -> None:
     compare_run(run, num_beams, batch_size)
 
 
+def report(run: Path) -> None:
+    """Write what the run has left behind to RUN/report.html: one page that needs no network.
+
+    Args:
+        run: the run folder.
+    """
+    from onesearch.report.run import write_report
+
+    Console(markup=False, soft_wrap=True).print(write_report(run))
+
+
 def search(
     query: str,
     run: Path = Path("runs/demo"),
@@ -112,7 +123,7 @@ def search(
     Console(markup=False).print(table)  # a title may hold [brackets]
 
 
-VERBS: list[Callable[..., Any] | type] = [prepare, simulate, pipeline, compare, search]
+VERBS: list[Callable[..., Any] | type] = [prepare, simulate, pipeline, compare, report, search]
 
 EPILOG = "One stage alone: onesearch {fit,validate,test,predict} --config configs/STAGE.yaml --run RUN"
 

@@ -1,4 +1,4 @@
-"""The living catalogue: how the frozen codebook serves each later version of the items."""
+"""The living catalogue: the figures of the frozen codebook on each later version."""
 
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ def section(run: Path) -> Section | None:
         )
         for version in versions
     ]
-    explained = note("Each version of the catalogue, coded by the codebook that was frozen before it.")
+    explained = note("The figures of the frozen codebook on each later version of the catalogue.")
     return Section("catalogue", "The living catalogue", table(header, rows, class_="figures wordy") + explained)
 
 

@@ -21,7 +21,7 @@ def section(run: Path) -> Section | None:
         return None
     keywords = Lexicon.load(path).keywords
     by_type = {type_: [keyword for keyword in keywords if keyword.type == type_] for type_ in ATTRIBUTE_TYPES}
-    most = max((keyword.page_views for keyword in keywords), default=1)
+    most = max((1, *(keyword.page_views for keyword in keywords)))
     cards = [_card(type_, part, most) for type_, part in by_type.items() if part]
     html = note(
         f"{len(keywords):,} keywords in {len(cards)} of {len(ATTRIBUTE_TYPES)} attribute types. "

@@ -76,7 +76,7 @@ def bucket_histogram(bucket_sizes: Mapping[int, int]) -> Markup:
         bars = axes.barh(list(bins), list(bins.values()), color=COLORS[0], height=0.65)
         axes.bar_label(bars, [f"{count:,}" if count else "" for count in bins.values()], fontsize=9, padding=3)
         axes.set_xscale("log")
-        axes.set_xlim(0.5, 4 * max(bins.values()))  # a bar of one SID is seen, and the longest has room for its figure
+        axes.set_xlim(0.5, 8 * max(bins.values()))  # a bar of one SID is seen, and the longest has room for its figure
         axes.set_ylim(max(len(bins), 6) - 0.4, -0.6)
         axes.xaxis.set_major_formatter(lambda count, _: f"{count:,.0f}" if count >= 1 else "")
         axes.minorticks_off()
