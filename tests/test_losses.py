@@ -49,6 +49,36 @@ def test_info_nce_masks_every_kind_of_duplicate():
     assert loss.item() == pytest.approx(reference_info_nce(left, right, 0.1, forbidden), rel=1e-12)
 
 
+def test_hard_negatives_join_the_denominator_of_their_query_alone():
+    """Against the definition: row 0 gains two terms, row 1 one, row 2 none; right → left gains nothing."""
+    rng = np.random.default_rng(2)
+    left, right = rng.normal(size=(2, 3, 4))
+    hard, mask = rng.normal(size=(3, 2, 4)), tensor([[True, True], [False, True], [False, False]])
+    ids = torch.arange(3), torch.arange(3, 6)
+    loss = info_nce(tensor(left), tensor(right), 1.0, *ids, tensor(hard), mask)
+
+    def cosine(a, b):
+        return a @ b / np.linalg.norm(a) / np.linalg.norm(b)
+
+    gained = 0.0
+    for row in range(3):
+        scores = [cosine(left[row], right[other]) for other in range(3)]
+        extra = [cosine(left[row], hard[row, x]) for x in range(2) if mask[row, x]]
+        gained += np.logaddexp.reduce(scores + extra) - np.logaddexp.reduce(scores)
+    assert loss.item() == pytest.approx(reference_info_nce(left, right, 1.0, set()) + gained / 6, rel=1e-12)
+    assert gained > 0.1
+
+
+def test_no_hard_negative_in_a_batch_changes_nothing():
+    left, right, hard = torch.randn(3, 4, requires_grad=True), torch.randn(3, 4), torch.randn(3, 2, 4)
+    ids = torch.arange(3), torch.arange(3, 6)
+    loss = info_nce(left, right, 0.1, *ids, hard, torch.zeros(3, 2, dtype=torch.bool))
+    loss.backward()
+    assert torch.equal(loss, info_nce(left, right, 0.1, *ids))
+    assert left.grad is not None
+    assert left.grad.isfinite().all()
+
+
 def test_info_nce_of_one_text_is_zero_with_zero_gradient():
     """Each row is a duplicate of each other: only the diagonal is left, log softmax of a single logit is 0."""
     left = torch.randn(3, 4, requires_grad=True)

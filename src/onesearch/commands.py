@@ -1,4 +1,4 @@
-"""The verbs that are no stages, as typed functions: prepare, simulate, pipeline, compare, report, search."""
+"""The verbs that are no stages, as typed functions."""
 
 import datetime
 from collections.abc import Callable, Sequence
@@ -79,6 +79,44 @@ def compare(run: Path, num_beams: int = 64, batch_size: int = 64) -> None:
     compare_run(run, num_beams, batch_size)
 
 
+def ablate(
+    run: Path,
+    recipe: Path = Path("configs/demo"),
+    study: Path = Path("configs/ablation/tokenizers"),
+    only: list[str] | None = None,
+    num_beams: int = 64,
+) -> None:
+    """Train the variants of a study with the same budget and set them side by side; write RUN/STUDY.json.
+
+    Args:
+        run: a run whose earlier stages are finished.
+        recipe: the recipe of that run.
+        study: a folder with a folder of overlays for each variant.
+        only: the variants to train now; all when not given.
+        num_beams: K of the beam search.
+    """
+    from onesearch.ablation import Study, run_study
+    from onesearch.report.terminal import study_table
+
+    Console().print(study_table(run_study(run, recipe, Study(study), only or [], num_beams)))
+
+
+def catalogue(run: Path, version: int | None = None) -> None:
+    """List the versions of a run's catalogue, or serve another one.
+
+    Args:
+        run: the run folder.
+        version: the version to serve from now on; 0 is the catalogue as it was fitted.
+    """
+    from onesearch.sid.versions import FITTED, current_version, switch, versions
+
+    if version is not None:
+        switch(run, version)
+    for number in versions(run):
+        mark = "→" if number == current_version(run) else " "
+        Console().print(f"{mark} version {number}" + (" (as fitted)" if number == FITTED else ""))
+
+
 def report(run: Path) -> None:
     """Write what the run has left behind to RUN/report.html: one page that needs no network.
 
@@ -111,8 +149,8 @@ def search(
     from onesearch.log.prepared import Log
     from onesearch.serve.engine import SearchEngine
 
-    log = Log.open(run / "log")
     engine = SearchEngine.open(run, stage, num_beams=num_beams)
+    log = Log.open(run / "log", engine.khqe.added_items)
     table = Table(
         "#", "item", "title", "price", "SID", "log p", title=f"{query}" + (f"  (user {user})" if user else "")
     )
@@ -123,7 +161,7 @@ def search(
     Console(markup=False).print(table)  # a title may hold [brackets]
 
 
-VERBS: list[Callable[..., Any] | type] = [prepare, simulate, pipeline, compare, report, search]
+VERBS: list[Callable[..., Any] | type] = [prepare, simulate, pipeline, compare, ablate, catalogue, report, search]
 
 EPILOG = "One stage alone: onesearch {fit,validate,test,predict} --config configs/STAGE.yaml --run RUN"
 

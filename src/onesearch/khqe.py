@@ -29,6 +29,7 @@ from onesearch.quantize.codebooks import load_codebook
 from onesearch.sid.spec import SidSpec
 from onesearch.sid.table import SidTable, read_codes
 from onesearch.sid.trie import Trie
+from onesearch.sid.versions import Added, read_added
 from onesearch.sid.vocabulary import Vocabulary
 from onesearch.tasks.prompt import MARKERS, Views
 from onesearch.tasks.prompt_writer import PromptWriter
@@ -84,6 +85,7 @@ class Khqe:
         self.item_embeddings = item_embeddings
         self.priority = priority
         self.memory: ClickMemory | None = None
+        self.added_items: pa.Table | None = None  # those of `item_ids` that came after the fit
         self._texts: dict[str, int] = {}
         self._codes: list[list[int]] = []
         self._embeddings: list[Tensor] = []
@@ -182,5 +184,19 @@ class Khqe:
         priority = pq.read_table(folder / "items.parquet", columns=["priority"])["priority"].to_numpy()
         khqe = cls(encoder, codebook, item_ids, item_codes, embeddings["items"], priority)
         khqe._remember(queries, embeddings["queries"], query_codes.tolist())
+        khqe._extend(read_added(run))
         khqe.remember(Log.open(run / "log"))
         return khqe
+
+    def _extend(self, added: Added | None) -> None:
+        """Append what came after the fit: items behind those of the fit, queries as known."""
+        if added is None:
+            return
+        self._remember(added.queries["query"].to_pylist(), added.query_embeddings, added.queries["codes"].to_pylist())
+        if not len(added.items):
+            return
+        self.added_items = added.canonical
+        self.item_ids = [*self.item_ids, *added.items["item_id"].to_pylist()]
+        self.item_codes = np.concatenate([self.item_codes, added.item_codes])
+        self.item_embeddings = torch.cat([self.item_embeddings, added.item_embeddings])
+        self.priority = np.concatenate([self.priority, added.items["priority"].to_numpy()])

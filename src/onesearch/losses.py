@@ -1,6 +1,7 @@
 """Contrastive, reward and list-wise preference losses: pure functions of tensors.
 
-    InfoNCE      L = ½·(CE(left → right) + CE(right → left)),  logits = cos(left_i, right_j)/τ
+    InfoNCE      L = ½·(CE(left → right) + CE(right → left)),  logits = cos(left_i, right_j)/τ;
+                 hard negatives of left_i join its row
     L_rank       hinge on cosine: order ≥ click + .10, click ≥ shown-not-clicked + .05
     L_rel        (cos − grade/3)²
     r(q,i)       2λ·Ctr·Cvr/(Ctr + Cvr),  T = log((n_pos+10)(n_clk+10)(n_ord+10)),
@@ -26,7 +27,15 @@ SMOOTHING = 10.0
 """Added to every count of the adaptive reward."""
 
 
-def info_nce(left: Tensor, right: Tensor, temperature: float, left_ids: Tensor, right_ids: Tensor) -> Tensor:
+def info_nce(
+    left: Tensor,
+    right: Tensor,
+    temperature: float,
+    left_ids: Tensor,
+    right_ids: Tensor,
+    hard: Tensor | None = None,
+    hard_mask: Tensor | None = None,
+) -> Tensor:
     """Symmetric in-batch InfoNCE over cosines; texts that occur twice in the batch are no negatives of each other.
 
     Args:
@@ -35,6 +44,8 @@ def info_nce(left: Tensor, right: Tensor, temperature: float, left_ids: Tensor, 
         temperature: τ.
         left_ids: [B] int64, equal numbers are the same text, across both sides too.
         right_ids: [B] int64.
+        hard: hard negatives, [B, X, D]; row i joins the denominator of left i alone.
+        hard_mask: [B, X] bool, true on those that exist.
 
     Returns:
         The mean loss, a scalar.
@@ -42,7 +53,11 @@ def info_nce(left: Tensor, right: Tensor, temperature: float, left_ids: Tensor, 
     logits = F.normalize(left, dim=-1) @ F.normalize(right, dim=-1).T / temperature
     logits = logits.masked_fill(_false_negatives(left_ids, right_ids), float("-inf"))
     target = torch.arange(len(left), device=left.device)
-    return 0.5 * (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target))
+    to_right = logits
+    if hard is not None and hard_mask is not None:
+        cosine = (F.normalize(left, dim=-1)[:, None] * F.normalize(hard, dim=-1)).sum(-1)
+        to_right = torch.cat([logits, (cosine / temperature).masked_fill(~hard_mask, float("-inf"))], dim=1)
+    return 0.5 * (F.cross_entropy(to_right, target) + F.cross_entropy(logits.T, target))
 
 
 def _false_negatives(left_ids: Tensor, right_ids: Tensor) -> Tensor:

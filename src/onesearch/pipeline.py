@@ -51,7 +51,7 @@ STEPS = (
 )
 """The stages in their order. The folder of a step in the run bears its name."""
 
-BESIDE_THE_STAGES = ("main.py", "commands.py", "pipeline.py", "evaluate")
+BESIDE_THE_STAGES = ("main.py", "commands.py", "ablation.py", "pipeline.py", "evaluate", "report")
 """Code that no artefact depends on: a change here repeats no stage."""
 
 console = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -76,7 +76,8 @@ def run_pipeline(run: Path, recipe: Path, log_options: Sequence[str] = (), until
         raise UserError(f"{recipe} has no log.yaml: a recipe says at least where the log comes from.")
     for step in STEPS[: len(names) if until is None else names.index(until) + 1]:
         if _is_asked_for(step, recipe):
-            _run_step(step, run, recipe, log_options if step.name == "log" else ())
+            left_out = {other.name for other in STEPS if not _is_asked_for(other, recipe)}
+            run_step(step, run, configs(step, recipe), left_out, log_options if step.name == "log" else ())
 
 
 def configs(step: Step, recipe: Path) -> list[Path]:
@@ -91,9 +92,18 @@ def _is_asked_for(step: Step, recipe: Path) -> bool:
     return not step.optional or (recipe / f"{step.name}.yaml").is_file()
 
 
-def _run_step(step: Step, run: Path, recipe: Path, options: Sequence[str]) -> None:
-    files = configs(step, recipe)
-    left_out = {other.name for other in STEPS if not _is_asked_for(other, recipe)}
+def run_step(
+    step: Step, run: Path, files: Sequence[Path], left_out: Set[str] = frozenset(), options: Sequence[str] = ()
+) -> None:
+    """Run one step unless it is up to date.
+
+    Args:
+        step: of `STEPS`.
+        run: the run folder.
+        files: its configuration files, the last one wins.
+        left_out: steps that this run does without.
+        options: further options of the command line.
+    """
     key = _key(step, run, left_out, files, options)
     stamp = run / "training" / step.name / "step.json"
     known = json.loads(stamp.read_text("utf-8")) if stamp.is_file() else {}

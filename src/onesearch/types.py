@@ -8,7 +8,8 @@ An item is an integer *row* in memory: its position in the prepared log's `items
 at the edges: in Parquet, in reports and in answers to a shopper.
 """
 
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from torch import Tensor
 
@@ -88,6 +89,33 @@ class AlignmentBatch(NamedTuple):
     ranked: Tensor  # [R, 4] int64 rows: query, ordered item, clicked item, shown item; -1 where there is none
     judged: Tensor  # [J, 2] int64 rows: query, item
     grades: Tensor  # [J] float32, 0 to 3
+    hard: Tensor  # [P, X] int64 rows: items near the query of each q2i pair that nobody clicked for it; -1 is padding
+
+
+class NamedTexts(NamedTuple):
+    """Texts to be embedded as they are."""
+
+    table: str  # `items` or `queries`
+    rows: Tensor  # [B] int64: their places in that table
+    names: list[str]  # item IDs, or the queries themselves
+    texts: list[str]
+
+
+class ClickedQueries(NamedTuple):
+    """Distinct queries of a split with the items that they led to."""
+
+    rows: Tensor  # [B] int64: number of the query
+    texts: list[str]
+    clicked: Tensor  # [B, X] int64: item rows, -1 is padding; X is the same in every batch
+    unseen: Tensor  # [B] bool: no search with this query was learnt from
+
+
+@runtime_checkable
+class EpochMiner(Protocol):
+    """Data that depends on what the encoder has learnt so far."""
+
+    def mine(self, epoch: int, embed: Callable[[Sequence[str]], Tensor]) -> None:
+        """Look at the encoder, which turns texts into unit vectors, as it is at the start of an epoch."""
 
 
 class CatalogueBatch(NamedTuple):
@@ -105,6 +133,14 @@ class TaggingBatch(NamedTuple):
     texts: list[str]
     spans: list[list[Span]]
     is_query: list[bool]  # or a title
+
+
+class ArrivalBatch(NamedTuple):
+    """Items and queries that come after the fit, to be coded."""
+
+    items: list[dict[str, Any]]  # canonical rows
+    texts: list[str]  # how those items read
+    queries: list[str]
 
 
 class PromptBatch(NamedTuple):

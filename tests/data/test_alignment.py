@@ -1,20 +1,18 @@
-"""Relations mined from the tiny log, and the batches of the encoder read back as texts."""
+"""The batches of the encoder, read back as texts."""
 
 import pytest
 import torch
 
-from onesearch.data.alignment import AlignmentData, Relations, mine_relations
+from onesearch.data.alignment import AlignmentData
+from onesearch.data.hard_negatives import HardNegatives
+from onesearch.data.relations import Relations
+from onesearch.log.pairs import Swing
 
 
 @pytest.fixture(autouse=True)
 def same_chance():
     """The loader's order is drawn from torch's own seed."""
     torch.manual_seed(0)
-
-
-@pytest.fixture(scope="module")
-def relations(tiny_log):
-    return mine_relations(tiny_log, tiny_log.contexts("train"), 0.1, 20)
 
 
 @pytest.fixture
@@ -41,52 +39,6 @@ def read(tiny_run):
         return [tokenizer.decode(ids, skip_special_tokens=True).strip() for ids in texts]
 
     return read
-
-
-def test_q2i_are_the_clicks_of_training(tiny_log, relations):
-    """A bought item stands twice, for its click and for its order; nothing of validation and test is in it."""
-    contexts = tiny_log.contexts("train")
-    assert len(relations.q2i) == sum(len(c.clicked) + len(c.purchased) for c in contexts)
-    assert set(relations.q2i) == {(c.query, item) for c in contexts for item in c.clicked}
-    assert sum(len(c.purchased) for c in contexts) > 0
-
-
-def test_ranked_has_at_least_two_kinds_in_the_order_of_the_loss(tiny_log, relations):
-    """The ordered and the skipped item are known, or the clicked and the skipped: bought items were clicked too."""
-    assert len(relations.ranked) > 50
-    shown = {(c.query, item) for c in tiny_log.contexts("train") for item in c.impressed or ()}
-    for query, ordered, clicked, skipped in relations.ranked:
-        known = [item for item in (ordered, clicked, skipped) if item is not None]
-        assert len(known) >= 2
-        assert len(set(known)) == len(known)
-        assert (query, skipped) in shown
-
-
-def test_ranked_by_hand(tiny_log, tmp_path):
-    """Shown 1 2 3 4, clicked 2 4, bought 4: ordered 4, clicked 2, skipped 1. A lone click ranks nothing."""
-    context = tiny_log.contexts("train")[0]._replace(
-        query="rug", impressed=(1, 2, 3, 4), clicked=(2, 4), purchased=(4,)
-    )
-    alone = context._replace(impressed=None, clicked=(2,), purchased=())
-    assert mine_relations(tiny_log, [context, alone], 0.1, 5).ranked == [("rug", 4, 2, 1)]
-
-
-def test_judgments_meet_their_queries_by_key(relations):
-    """'Blue  Kettle!' was judged: its key is what shoppers' queries are compared by."""
-    assert {query for query, _, _ in relations.judged} == {"red boots", "blue kettle"}
-    assert {grade for *_, grade in relations.judged} == {1, 3}
-    assert ("red boots", 0, 3) in relations.judged
-
-
-def test_mined_pairs_are_rows_and_queries_of_the_log(tiny_log, relations):
-    """'red boots' and 'boots' lead to the same item; an item pair is two different rows."""
-    assert ("boots", "red boots") in relations.q2q
-    assert all(left != right and 0 <= left < 36 and 0 <= right < 36 for left, right in relations.i2i)
-
-
-def test_no_clicks_no_relations(tiny_log):
-    relations = mine_relations(tiny_log, [], 0.1, 5)
-    assert (relations.q2i, relations.q2q, relations.i2i, relations.ranked) == ([], [], [], [])
 
 
 def test_a_batch_says_what_the_relations_say(make_data, read, tiny_log):
@@ -145,7 +97,7 @@ def test_validation_is_clean_and_of_its_own_split(make_data, read, tiny_log):
     """No typo and no fragment, whatever the rates: every query is one of the validation searches or its relations."""
     data = make_data(typo_rate=1.0, fragment_rate=1.0)
     known = {c.query for c in tiny_log.contexts("validation")} | {"red boots", "blue kettle"}
-    for batch in data.val_dataloader():
+    for batch in data.val_dataloader()[0]:
         assert set(read(data, batch)[: len(batch.queries.input_ids)]) <= known
     q2i = {(c.query, item) for c in tiny_log.contexts("validation") for item in c.clicked}
     assert set(data.validation_relations.q2i) == q2i
@@ -170,3 +122,119 @@ def test_every_pair_is_seen_in_an_epoch(make_data):
     loader = data.train_dataloader()
     sizes = [len(batch.q2i) for batch in loader]
     assert sizes == [8] * (len(data.fit_relations.q2i) // 8)
+
+
+def test_the_catalogue_and_the_queries_are_for_retrieval(make_data, tiny_log):
+    """Behind the losses: 36 items in order, then each clicked query of the validation split with all its items."""
+    data = make_data(embed_batch_size=10)
+    _, items, queries = data.val_dataloader()
+    assert [row for batch in items for row in batch.rows.tolist()] == list(range(36))
+    assert [text for batch in items for text in batch.texts] == data.item_texts
+    want = {}
+    for context in tiny_log.contexts("validation"):
+        if context.clicked:
+            want.setdefault(context.query, set()).update(context.clicked)
+    got, unseen = {}, set()
+    for batch in queries:
+        got |= {text: set(row) - {-1} for text, row in zip(batch.texts, batch.clicked.tolist(), strict=True)}
+        unseen |= {text for text, new in zip(batch.texts, batch.unseen.tolist(), strict=True) if new}
+    assert got == want
+    assert unseen == set(want) - {context.query for context in tiny_log.contexts("train")}
+
+
+def test_no_query_is_unseen_where_validation_is_learnt_from(make_data):
+    *_, queries = make_data(fit_splits=("train", "validation")).val_dataloader()
+    assert not any(batch.unseen.any() for batch in queries)
+
+
+def test_validation_leaves_the_order_of_training_alone(make_data):
+    """One number of torch's own source an iteration of the first loader, and none by the other two."""
+    loaders = make_data().val_dataloader()
+    states = []
+    for chosen in (loaders, loaders[:1]):
+        torch.manual_seed(5)
+        for loader in chosen:
+            list(loader)
+        states.append(torch.get_rng_state())
+    assert torch.equal(*states)
+
+
+def test_prediction_reads_the_texts_alone(tiny_run, tiny_log):
+    """All items, then all queries before the test; nothing is mined."""
+    data = AlignmentData(tiny_run)
+    data.setup("predict")
+    items, queries = data.predict_dataloader()
+    assert [name for batch in items for name in batch.names] == tiny_log.item_ids
+    assert [name for batch in queries for name in batch.texts] == tiny_log.queries["query"].to_pylist()
+    assert not hasattr(data, "fit_relations")
+
+
+def test_miners_are_chosen(make_data):
+    """In this shop two queries share at most one item: ItemCF pairs them, Swing does not; together they are ItemCF."""
+    alone, both = make_data().fit_relations, make_data(swing=Swing()).fit_relations
+    assert make_data(item_cf=None, swing=Swing()).fit_relations.q2q == []
+    assert both.q2q == alone.q2q != []
+
+
+def letters(texts):
+    """An embedding that anybody can follow: how often each letter occurs, to length 1."""
+    counts = [[text.lower().count(chr(letter)) for letter in range(97, 123)] for text in texts]
+    return torch.nn.functional.normalize(torch.tensor(counts, dtype=torch.float32), dim=1)
+
+
+def test_hard_negatives_join_their_query(make_data, read):
+    """Nothing before `first_epoch`; then two items a pair, none of them clicked for the query; typos have them too."""
+    data = make_data(hard=HardNegatives(2, first_rank=0, last_rank=12, first_epoch=1), typo_rate=0.5)
+    loader = data.train_dataloader()
+    data.mine(0, letters)
+    assert next(iter(loader)).hard.shape == (8, 0)
+    data.mine(1, letters)
+    clicked = {}
+    for query, item in data.fit_relations.q2i:
+        clicked.setdefault(query, set()).add(data.item_texts[item])
+    batch = next(iter(loader))
+    texts = read(data, batch)
+    assert batch.hard.shape == (8, 2)
+    assert (batch.hard >= len(batch.queries.input_ids)).all()
+    meant = {text: query for text, query in zip(texts, texts, strict=True) if query in clicked}
+    checked = 0
+    for (query, item), hard in zip(batch.q2i.tolist(), batch.hard.tolist(), strict=True):
+        assert texts[item] not in {texts[row] for row in hard}
+        if texts[query] in meant:
+            assert not clicked[texts[query]] & {texts[row] for row in hard}
+            checked += 1
+    assert 0 < checked < 8
+
+
+def test_judgments_of_low_cosine_are_left_out(make_data):
+    """The tiny log has 12: half of them are drawn from, and among those no grade is invented."""
+    data = make_data(hard=HardNegatives(judged_share=0.5, first_epoch=0))
+    loader = data.train_dataloader()
+    data.mine(0, letters)
+    assert len(data.fit_relations.judged) == 12
+    assert len(loader.collate_fn.judged) == 6
+    assert set(loader.collate_fn.judged) <= set(data.fit_relations.judged)
+    assert next(iter(loader)).hard.shape == (8, 0)
+
+
+def test_a_fragment_has_no_hard_negatives(make_data):
+    """ "acme" is no query of the log: what is near to the query that it replaces may well answer it."""
+    given = Relations([("red boots", 0)] * 8, [], [], [], [])
+    data = make_data(given, fragment_rate=1.0, hard=HardNegatives(2, 0, 12, first_epoch=0))
+    loader = data.train_dataloader()
+    data.mine(0, letters)
+    batch = next(iter(loader))
+    queries = [
+        loader.collate_fn.tokenizer.decode(ids, skip_special_tokens=True).strip() for ids in batch.queries.input_ids
+    ]
+    for (query, _), hard in zip(batch.q2i.tolist(), batch.hard.tolist(), strict=True):
+        assert (min(hard) >= 0) == (queries[query] == "red boots")
+    assert set(queries) != {"red boots"}
+
+
+def test_mined_again_only_when_due():
+    """Every second epoch from the second on, and at once when a fit goes on."""
+    hard = HardNegatives(1, refresh=2, first_epoch=1)
+    assert [hard.due(epoch, True) for epoch in range(5)] == [False, False, True, False, True]
+    assert [hard.due(epoch, False) for epoch in range(4)] == [False, True, True, True]
+    assert not HardNegatives().due(3, False)

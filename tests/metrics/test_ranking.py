@@ -4,7 +4,7 @@ import torch
 from sklearn.metrics import ndcg_score
 from torchmetrics.functional.retrieval import retrieval_hit_rate, retrieval_normalized_dcg, retrieval_reciprocal_rank
 
-from onesearch.metrics.ranking import PADDING, hit_rate, hits, ndcg, pad, reciprocal_rank
+from onesearch.metrics.ranking import PADDING, hit_rate, hits, ndcg, pad, recall, reciprocal_rank
 
 
 def test_figures_by_hand():
@@ -79,3 +79,9 @@ def test_a_repetition_below_the_cut_is_no_fault():
 def test_lengths_must_match():
     with pytest.raises(ValueError, match="2 rankings were given for 1 searches"):
         hits(pad([[1], [2]], 1), [{1}])
+
+
+def test_recall_counts_what_was_not_found_too():
+    """Relevant 7, 8, 9 of which 8 and 9 stand at places 1 and 4: 1/3 of them at 3, 2/3 at 4 and beyond."""
+    found = hits(np.array([[8, 1, 2, 9, 3]]), [[7, 8, 9]])
+    assert [recall(found, np.array([3]), k).tolist() for k in (3, 4, 50)] == [[1 / 3], [2 / 3], [2 / 3]]

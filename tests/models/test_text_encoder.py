@@ -4,7 +4,7 @@ import pytest
 import torch
 from transformers import BertConfig, BertModel
 
-from onesearch.models.text_encoder import FreshEncoder, PretrainedEncoder, TextEncoder, tokenize
+from onesearch.models.text_encoder import SETTINGS, FreshEncoder, PretrainedEncoder, TextEncoder, tokenize
 from onesearch.models.text_tokenizer import train_tokenizer
 
 TEXTS = ["red boots", "a much longer blue kettle with 1.5 litres", "rug", "red boots", "白色 台灯"]
@@ -85,3 +85,33 @@ def test_a_pretrained_encoder_is_read_with_its_weights(tokenizer, tmp_path):
     assert got.keys() == want.keys()
     assert all(torch.equal(got[name], want[name]) for name in want)
     assert TextEncoder(model, tokenizer, dim=7).embed(TEXTS).shape == (5, 7)
+
+
+@pytest.fixture
+def by_first_token(encoder, tokenizer):
+    """The same transformer, pooled by its first token, without a projection."""
+    return TextEncoder(encoder.transformer, tokenizer, dim=None, pooling="cls").eval()
+
+
+@torch.no_grad()
+def test_cls_is_the_first_token_and_no_projection_keeps_the_width(by_first_token, tokenizer):
+    """normalize(state of token 0), in float64, one text at a time without padding."""
+    got = by_first_token.embed(TEXTS)
+    assert got.shape == (5, 16)
+    for text, vector in zip(TEXTS, got, strict=True):
+        states = by_first_token.transformer(torch.tensor([tokenizer(text)["input_ids"]])).last_hidden_state[0].double()
+        assert torch.allclose(vector.double(), states[0] / states[0].norm(), atol=1e-5)
+
+
+def test_pooling_and_width_are_kept_with_the_encoder(by_first_token, tmp_path):
+    by_first_token.save(tmp_path)
+    again = TextEncoder.load(tmp_path)
+    assert (again.pooling, again.dim) == ("cls", 16)
+    assert torch.equal(again.embed(TEXTS), by_first_token.embed(TEXTS))
+
+
+def test_a_folder_that_says_nothing_has_mean_pooling(encoder, tmp_path):
+    """As encoders were saved before there was a choice."""
+    encoder.save(tmp_path)
+    (tmp_path / SETTINGS).unlink()
+    assert torch.equal(TextEncoder.load(tmp_path).embed(TEXTS), encoder.embed(TEXTS))

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from onesearch.artifacts import write_json, writing
+from onesearch.artifacts import MANIFEST, Manifest, write_json, writing
 from onesearch.keywords.lexicon import Keyword, Lexicon
 from onesearch.metrics.doctor import Catalogue, diagnose
 from onesearch.sid.spec import SidSpec
@@ -84,14 +84,17 @@ def add_comparison(run: Path) -> None:
 
 
 def add_catalogue(run: Path) -> None:
-    """Versions whose names do not sort as numbers do."""
-    for version in (10, 9):
-        folder = run / "catalogue" / str(version)
-        folder.mkdir(parents=True)
-        advice = [{"grade": "watch", "sentence": "Fit it again."}] if version == 10 else []
-        figures = {"icr_items": version / 10, "largest_bucket": 3}
-        drift = {"version": version, "num_items": 1000 * version, "figures": figures, "advice": advice}
-        write_json(folder / "drift.json", drift)
+    """Version 1 of an older codebook; 2 and 10 of this one, whose numbers do not sort as words do."""
+    old, own = run / "older", run / "quantizer"
+    for folder in (old, own):
+        folder.mkdir(exist_ok=True)
+        write_json(folder / MANIFEST, asdict(Manifest("quantizer", f"fingerprint of {folder.name}", {}, {})))
+    for version, parent in ((1, old), (10, own), (2, own)):
+        figures = {"residual_ratio": 1 + version / 10, "icr_items": version / 10}
+        advice = ["Fit it again."] if version == 10 else []
+        with writing(run / "catalogue" / f"{version:04d}", "catalogue", [parent]) as folder:
+            drift = {"version": version, "num_items": 1000 * version, "figures": figures, "advice": advice}
+            write_json(folder / "drift.json", drift)
 
 
 INPUTS = {

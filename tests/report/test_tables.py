@@ -2,6 +2,7 @@
 
 import math
 import re
+import shutil
 
 import pytest
 from leftovers import add_catalogue, add_comparison, add_lexicon, add_tagger, add_tokenizers
@@ -88,11 +89,19 @@ def test_a_comparison_without_the_metric_is_left_out(tmp_path):
 
 
 def test_versions_of_the_catalogue_come_in_their_order(tmp_path):
-    """9 before 10, with the figures that there are."""
+    """2 before 10, without that of an older codebook, with the figures that there are."""
     add_catalogue(tmp_path)
     header, *rows = Walked(catalogue.section(tmp_path).html).rows
-    assert rows[0][:3] == ["9", "9,000", "90.00%"]
-    assert rows[1][:3] == ["10", "10,000", "100.00%"]
+    assert header[:3] == ["version", "items added", "residual ratio ↓"]
+    assert [row[:3] for row in rows] == [["2", "2,000", "1.20"], ["10", "10,000", "2.00"]]
+    assert [row[header.index("ICR, of items ↑")] for row in rows] == ["20.00%", "100.00%"]
+    assert [row[header.index("new SIDs")] for row in rows] == ["–", "–"]
     assert [row[-1] for row in rows] == ["–", "Fit it again."]
-    assert rows[0][header.index("Largest bucket ↓")] == "3"
-    assert rows[0][header.index("Reconstruction error ↓")] == "–"
+
+
+def test_a_catalogue_without_versions_is_left_out(tmp_path):
+    """Nothing was added to this codebook."""
+    add_catalogue(tmp_path)
+    for version in (2, 10):
+        shutil.rmtree(tmp_path / "catalogue" / f"{version:04d}")
+    assert catalogue.section(tmp_path) is None

@@ -42,5 +42,5 @@ def test_wrong_codes_and_sizes_are_refused():
         SidSpec((8, 4), ()).render((0, 0, 0))
     with pytest.raises(ValueError, match="rq_sizes is"):
         SidSpec((8, 0), ())
-    with pytest.raises(ValueError, match="one residual"):
-        SidSpec((), (2, 2))
+    with pytest.raises(ValueError, match="a SID has 1 to 26 layers"):
+        SidSpec((), ())

@@ -1,15 +1,18 @@
 """`onesearch fit` of the quantizer: 16 items on a codebook of 4·4·4 residual and 4·4 product codes."""
 
+import json
+
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from safetensors.numpy import load_file
 
-from handful import COLORS, THINGS, facts, logged
+from handful import COLORS, THINGS, copied, facts, launch, logged, overlays
 from onesearch.artifacts import verify
 from onesearch.khqe import Khqe
 from onesearch.log.prepared import Log
 from onesearch.quantize.codebooks import load_codebook
+from onesearch.types import UserError
 
 
 @pytest.fixture(scope="module")
@@ -57,3 +60,25 @@ def test_lineage_and_log(quantizer_run):
     verify(quantizer_run / "quantizer", "quantizer", [quantizer_run / "log", quantizer_run / "encoder"])
     quality = facts(quantizer_run, "quantizer")["quality"]
     assert logged(quantizer_run, "quantizer", "codebook/icr_items") == [quality["icr_items"]]
+
+
+def test_validation_examines_the_codebook(quantizer_run, tmp_path, capsys):
+    """It encodes all again and finds the same SIDs, fits another codebook on half of the texts, and says a verdict."""
+    run = copied(quantizer_run, tmp_path / "run", "quantizer")
+    launch(run, "validate", "quantizer", overlays()["quantizer"])
+    found = json.loads((run / "doctor.json").read_text("utf-8"))
+    assert found["figures"]["reproduced"] == 1
+    assert found["figures"]["icr_items"] == facts(run, "quantizer")["quality"]["icr_items"]
+    assert "stability_l1" in found["figures"]
+    assert "The tokenizer is" in capsys.readouterr().out
+
+
+def test_a_collapse_stops_the_stage(encoder_run, tmp_path, monkeypatch):
+    """One code a layer for 16 items: nobody is alone, so nothing is handed on and the verdict is the message."""
+    run = copied(encoder_run, tmp_path / "run")
+    config = overlays()["quantizer"]
+    config["model"]["init_args"]["codebook"]["init_args"] = {"rq_sizes": [1, 1, 1], "opq_sizes": [1, 1]}
+    monkeypatch.setenv("ONESEARCH_TRACEBACK", "1")
+    with pytest.raises(UserError, match=r"The tokenizer is collapsed\. Only 0\.0% .*stop_on_collapse"):
+        launch(run, "fit", "quantizer", config)
+    assert not (run / "quantizer").exists()

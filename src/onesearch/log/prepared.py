@@ -28,25 +28,28 @@ class Log:
     Args:
         folder: what `prepare` wrote.
         manifest: its verified manifest.
+        added: items that came after it; their rows follow those of the log.
     """
 
-    def __init__(self, folder: Path, manifest: Manifest) -> None:
+    def __init__(self, folder: Path, manifest: Manifest, added: pa.Table | None = None) -> None:
         self.folder = folder
         self.manifest = manifest
+        self.added = added
 
     @classmethod
-    def open(cls, folder: Path) -> "Log":
-        """Verify and open the log in `folder`.
+    def open(cls, folder: Path, added: pa.Table | None = None) -> "Log":
+        """Verify and open the log in `folder`, with the items that came after it.
 
         Raises:
             ArtifactError: it is missing, damaged or no log.
         """
-        return cls(Path(folder), verify(Path(folder), "log"))
+        return cls(Path(folder), verify(Path(folder), "log"), added)
 
     @cached_property
     def items(self) -> pa.Table:
         """The canonical items; a row's position is the item's number everywhere else, [N]."""
-        return self._read("items")
+        items = self._read("items")
+        return items if self.added is None else pa.concat_tables([items, self.added.cast(items.schema)])
 
     @cached_property
     def users(self) -> pa.Table:

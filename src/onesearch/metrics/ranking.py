@@ -1,8 +1,9 @@
-"""How good a list of items is for one search: hit rate, mean reciprocal rank and NDCG with binary gain.
+"""How good a list of items is for one search: hit rate, recall, mean reciprocal rank, NDCG with binary gain.
 
 For a search with clicked items R (a set), a ranking i_1 … i_K of distinct items and hit_k = [i_k ∈ R]:
 
     HR@K   = max_{k ≤ K} hit_k                                  any clicked item is found
+    R@K    = Σ_{k ≤ K} hit_k / |R|                              share of the clicked items that is found
     MRR@K  = 1 / min{k ≤ K : hit_k = 1}, 0 without a hit        how high the first one stands
     NDCG@K = Σ_{k ≤ K} hit_k / log2(k + 1)  /  Σ_{k ≤ min(K, |R|)} 1 / log2(k + 1)
 
@@ -72,6 +73,20 @@ def hits(ranked: Items, relevant: Sequence[Collection[int]]) -> Hits:
 def hit_rate(hits: Hits, k: int) -> Values:
     """HR@k of each search: 1 when any of the first `k` places is a hit, else 0. Args: hits [S, K]; returns [S]."""
     return np.asarray(hits[:, :k].any(axis=1), dtype=np.float64)
+
+
+def recall(hits: Hits, num_relevant: NDArray[np.int64], k: int) -> Values:
+    """R@k of each search: the share of its relevant items among the first `k` places.
+
+    Args:
+        hits: [S, K] bool.
+        num_relevant: [S] number of distinct relevant items of each search, at least 1.
+        k: cut-off.
+
+    Returns:
+        [S] between 0 and 1.
+    """
+    return np.asarray(hits[:, :k].sum(axis=1) / num_relevant)
 
 
 def reciprocal_rank(hits: Hits, k: int) -> Values:

@@ -1,12 +1,16 @@
 """The aligned text encoder: query and item text → one unit vector.
 
-e = normalize(W · meanpool(transformer(tokens))), e ∈ R^D (D = 128 in PRQ-KMeans' rerun of OneSearch).
+e = normalize(W · pool(transformer(tokens))), e ∈ R^D (D = 128 in PRQ-KMeans' rerun of OneSearch).
+
+pool is the mean over tokens (sentence-transformers' usual choice) or the first token's state (BGE's).
 """
 
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -16,6 +20,12 @@ from transformers import AutoConfig, AutoModel, BertConfig, BertModel, PreTraine
 
 from onesearch.models.text_tokenizer import load_tokenizer
 from onesearch.types import TextBatch
+
+Pooling = Literal["mean", "cls"]
+"""`mean` over the tokens, or the state of the first one, which a BERT tokenizer makes `[CLS]`."""
+
+SETTINGS = "encoder.json"
+"""Beside the transformer: what else the encoder must know of itself. A folder without it has mean pooling."""
 
 
 class EncoderBackbone(ABC):
@@ -73,35 +83,43 @@ class FreshEncoder(EncoderBackbone):
 
 
 class TextEncoder(nn.Module):
-    """Transformer, mean pooling, projection, unit length.
+    """Transformer, pooling, projection, unit length.
 
     Args:
         transformer: a Hugging Face encoder.
         tokenizer: the tokenizer that it reads.
-        dim: D, width of the embeddings.
+        dim: D, width of the embeddings; None: the transformer's own, without a projection.
         max_length: longer texts are cut, in tokens.
+        pooling: how the states of the tokens become one.
     """
 
     def __init__(
-        self, transformer: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, dim: int = 128, max_length: int = 64
+        self,
+        transformer: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        dim: int | None = 128,
+        max_length: int = 64,
+        pooling: Pooling = "mean",
     ) -> None:
         super().__init__()
+        width = transformer.config.hidden_size
         self.transformer = transformer
-        self.projection = nn.Linear(transformer.config.hidden_size, dim, bias=False)
+        self.projection = nn.Identity() if dim is None else nn.Linear(width, dim, bias=False)
+        self.dim: int = dim or width  # D
         self.tokenizer = tokenizer
         self.max_length = max_length
-
-    @property
-    def dim(self) -> int:
-        """D, width of the embeddings."""
-        return self.projection.out_features
+        self.pooling = pooling
 
     def forward(self, batch: TextBatch) -> Tensor:
         """Unit vectors [B, D] of the texts."""
         hidden = self.transformer(input_ids=batch.input_ids, attention_mask=batch.attention_mask).last_hidden_state
-        mask = batch.attention_mask.unsqueeze(-1).to(hidden.dtype)
-        pooled = (hidden * mask).sum(1) / mask.sum(1).clamp(min=1)
-        return normalize(self.projection(pooled), dim=-1)
+        return normalize(self.projection(self._pool(hidden, batch.attention_mask)), dim=-1)
+
+    def _pool(self, hidden: Tensor, attention_mask: Tensor) -> Tensor:
+        if self.pooling == "cls":
+            return hidden[:, 0]
+        mask = attention_mask.unsqueeze(-1).to(hidden.dtype)
+        return (hidden * mask).sum(1) / mask.sum(1).clamp(min=1)
 
     @torch.inference_mode()
     def embed(self, texts: Sequence[str], batch_size: int = 256) -> Tensor:
@@ -113,28 +131,34 @@ class TextEncoder(nn.Module):
         for start in range(0, len(texts), batch_size):
             rows = by_length[start : start + batch_size]
             batch = tokenize(self.tokenizer, [texts[i] for i in rows], self.max_length)
-            device = self.projection.weight.device
+            device = self.transformer.device
             embeddings[rows] = self(TextBatch(*(tensor.to(device) for tensor in batch))).float().cpu()
         self.train(was_training)
         return embeddings
 
     def save(self, folder: Path) -> None:
-        """Write transformer and tokenizer as Hugging Face does, the projection beside them."""
+        """Write transformer and tokenizer as Hugging Face does, projection and pooling beside them."""
         self.transformer.save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
-        save_file({"weight": self.projection.weight.detach().contiguous()}, folder / "projection.safetensors")
+        if isinstance(self.projection, nn.Linear):
+            save_file({"weight": self.projection.weight.detach().contiguous()}, folder / "projection.safetensors")
+        (folder / SETTINGS).write_text(json.dumps({"pooling": self.pooling}) + "\n", "utf-8")
 
     @classmethod
     def load(cls, folder: Path, max_length: int = 64) -> "TextEncoder":
         """Read what `save` wrote, ready for inference."""
-        weight = load_file(folder / "projection.safetensors")["weight"]
-        encoder = cls(read_transformer(folder), load_tokenizer(folder), weight.shape[0], max_length)
-        encoder.projection.weight.data.copy_(weight)
+        file, settings = folder / "projection.safetensors", folder / SETTINGS
+        weight = load_file(file)["weight"] if file.is_file() else None
+        pooling: Pooling = json.loads(settings.read_text("utf-8"))["pooling"] if settings.is_file() else "mean"
+        dim = None if weight is None else weight.shape[0]
+        encoder = cls(read_transformer(folder), load_tokenizer(folder), dim, max_length, pooling)
+        if weight is not None:
+            encoder.projection.load_state_dict({"weight": weight})
         return encoder.eval()
 
 
 def read_transformer(name: str | Path) -> PreTrainedModel:
-    """A Hugging Face encoder; BERT without its pooler, which mean pooling has no use for."""
+    """A Hugging Face encoder; BERT without its pooler, which neither pooling has a use for."""
     is_bert = AutoConfig.from_pretrained(name).model_type == "bert"
     model: PreTrainedModel = AutoModel.from_pretrained(name, **({"add_pooling_layer": False} if is_bert else {}))
     return model

@@ -128,8 +128,8 @@ def _purity(categories: list[CategoryPurity]) -> Markup:
         )
         for category in categories
     ]
-    explained = "How much of a category lies in codes where it is the most frequent one: "
-    return note(explained, keys) + element("ul", *rows, class_="measured")
+    explained = "How much of a category lies in codes where it is the most frequent one."
+    return note(explained) + note(keys) + element("ul", *rows, class_="measured")
 
 
 def _key(name: str, color: str) -> Markup:

@@ -1,4 +1,7 @@
-"""The doctor's findings in the terminal."""
+"""The doctor's findings, and the table of an ablation, in the terminal."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from rich import box
 from rich.console import Console
@@ -39,3 +42,35 @@ def figures_table(figures: dict[str, float], num_layers: int) -> Table:
 
 PER_LAYER = ("perplexity", "dead", "gini")
 """Figures that every layer has."""
+
+
+def show_arrivals(version: int, num_known: int, drift: Mapping[str, float], advice: Sequence[str]) -> None:
+    """Print what became of new items."""
+    out = Console(markup=False, highlight=False)
+    if num_known:
+        out.print(f"{num_known} items have a SID already, and keep it.")
+    if drift:
+        out.print(figures_table(dict(drift), 0))
+    out.print(f"Version {version} of the catalogue is served.", style="green")
+    for sentence in advice:
+        out.print(f"• {sentence}", style="yellow")
+
+
+STUDY_FIGURES = {"cur_l1": "CUR L1", "cur_l1_l2": "L1·L2", "cur_l1_l2_l3": "total", "icr_items": "ICR"}
+"""In percent, as the paper prints them."""
+
+
+def study_table(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """A line a variant: how its codes are used, and what its generator finds; the first metric with its interval."""
+    metrics = list(rows[0]["metrics"]) if rows else []
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    names = [row["variant"] for row in rows]
+    table.add_column("variant", no_wrap=True, min_width=max(map(len, names), default=0))
+    for name in (*STUDY_FIGURES.values(), *metrics):
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in rows:
+        figures = [f"{100 * row['figures'][name]:.2f}" if name in row["figures"] else "–" for name in STUDY_FIGURES]
+        first, *others = (row["metrics"][name] for name in metrics)
+        found = f"{first['value']:.3f} ({first['low']:.3f}–{first['high']:.3f})"
+        table.add_row(row["variant"], *figures, found, *(f"{other['value']:.3f}" for other in others))
+    return table

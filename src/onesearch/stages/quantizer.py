@@ -2,7 +2,7 @@
 
 A stage like every other, without gradients: one pass over the texts gathers the embeddings, its end fits the codebook.
 `validate` examines a finished one: it encodes everything again, fits another codebook on half of the texts, and writes
-what it found (see `metrics.doctor`).
+what it found (see `metrics.doctor`). `predict` codes what comes after the fit (see `catalogue`).
 """
 
 from pathlib import Path
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from onesearch.artifacts import verify, write_json
+from onesearch.catalogue import Arrivals, add
 from onesearch.keywords.lexicon import Lexicon, mine_lexicon
 from onesearch.keywords.marked import marked_values, pairs, united
 from onesearch.khqe import KeywordEncoder, Khqe
@@ -24,10 +25,10 @@ from onesearch.models.tagger import Tagger
 from onesearch.models.text_encoder import TextEncoder
 from onesearch.quantize.codebook import CodebookRecipe
 from onesearch.quantize.rq_opq import RqOpqRecipe
-from onesearch.report.terminal import show
+from onesearch.report.terminal import show, show_arrivals
 from onesearch.sid.priority import bucket_priority
 from onesearch.stages.stage import Optimization, Stage
-from onesearch.types import CatalogueBatch, UserError
+from onesearch.types import ArrivalBatch, CatalogueBatch, UserError
 
 
 class QuantizerStage(Stage):
@@ -122,6 +123,25 @@ class QuantizerStage(Stage):
         self.log_dict({f"codebook/{name}": float(value) for name, value in diagnosis.figures.items()})
         write_json(self.run / "doctor.json", diagnosis.as_json())
         show(diagnosis)
+
+    def on_predict_epoch_start(self) -> None:
+        """Nothing has arrived yet."""
+        nothing = torch.empty(0, self.encoder.dim)
+        self.arrivals = Arrivals([], nothing, [], nothing)
+
+    def predict_step(self, batch: ArrivalBatch, _: int) -> None:
+        """Embed a batch of new items and queries."""
+        before, embed = self.arrivals, self.keyword_encoder.embed
+        self.arrivals = Arrivals(
+            before.items + batch.items,
+            torch.cat([before.item_embeddings, embed(batch.texts)]),
+            before.queries + batch.queries,
+            torch.cat([before.query_embeddings, embed(batch.queries)]),
+        )
+
+    def on_predict_epoch_end(self) -> None:
+        """Append them to the catalogue with SIDs of the frozen codebook."""
+        show_arrivals(*add(self.run, self.khqe, self.arrivals))
 
     def export(self, folder: Path) -> dict[str, Any]:
         """Codebook, lexicon, SIDs and embeddings."""

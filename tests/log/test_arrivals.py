@@ -1,0 +1,69 @@
+"""New items and queries from files, and what is refused."""
+
+import json
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from onesearch.log.arrivals import read_arrivals, read_queries
+from onesearch.log.schema import ITEMS
+from onesearch.types import UserError
+
+ROWS = [
+    {"item_id": "a", "title": "Red mug", "price": 3.5, "attributes": {"Color": ["red"]}, "shelf": 7},
+    {"item_id": "b", "title": "Blue mug"},
+]
+
+
+def jsonl(path, rows):
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    return path
+
+
+def test_json_lines_become_canonical_items(tmp_path):
+    """Columns that are left out are null, those that no item has are passed over."""
+    table = read_arrivals(jsonl(tmp_path / "new.jsonl", ROWS))
+    assert table.schema == ITEMS
+    assert table["title"].to_pylist() == ["Red mug", "Blue mug"]
+    assert table["price"].to_pylist() == [3.5, None]
+    assert table["attributes"].to_pylist() == [[("Color", ["red"])], None]
+
+
+def test_csv_and_parquet_are_read_too(tmp_path):
+    (tmp_path / "new.csv").write_text("item_id,title\n17,Red mug\n", "utf-8")
+    assert read_arrivals(tmp_path / "new.csv")["item_id"].to_pylist() == ["17"]
+    pq.write_table(pa.table({"item_id": ["17"], "title": ["Red mug"]}), tmp_path / "new.parquet")
+    assert read_arrivals(tmp_path / "new.parquet")["title"].to_pylist() == ["Red mug"]
+
+
+def test_queries_are_normalised_and_distinct(tmp_path):
+    path = jsonl(tmp_path / "q.jsonl", [{"query": "Red  Mug"}, {"query": "red mug"}, {"query": None}, {"query": "cup"}])
+    assert read_queries(path) == ["red mug", "cup"]
+
+
+@pytest.mark.parametrize(
+    ("rows", "sentence"),
+    [
+        ([{"item_id": "a"}], "no column 'title'"),
+        ([ROWS[0], {"item_id": "b", "title": " "}], "row 2: 'title' is empty"),
+        ([ROWS[1], ROWS[1]], "row 2: item_id 'b' came in row 1 too"),
+        ([{**ROWS[1], "attributes": {"Colour": ["red"]}}], "row 1: 'Colour' is no attribute type"),
+        ([{**ROWS[1], "price": "cheap"}], "a value does not fit the columns of an item"),
+    ],
+)
+def test_a_mistake_names_the_row(tmp_path, rows, sentence):
+    with pytest.raises(UserError, match=sentence):
+        read_arrivals(jsonl(tmp_path / "new.jsonl", rows))
+
+
+def test_files_that_are_none(tmp_path):
+    with pytest.raises(UserError, match=r"new.jsonl is missing"):
+        read_arrivals(tmp_path / "new.jsonl")
+    with pytest.raises(UserError, match=r"new.txt is none of .parquet"):
+        read_arrivals(tmp_path / "new.txt")
+    (tmp_path / "new.jsonl").write_text("{broken\n", "utf-8")
+    with pytest.raises(UserError, match="cannot be read"):
+        read_arrivals(tmp_path / "new.jsonl")
+    with pytest.raises(UserError, match="no column 'query'"):
+        read_queries(jsonl(tmp_path / "q.jsonl", ROWS))
