@@ -2,11 +2,16 @@
 
 import json
 
+import numpy as np
 import pytest
 from leftovers import add_doctor, add_lexicon
 from walked import Walked
 
+from onesearch.artifacts import write_json
+from onesearch.metrics.doctor import Catalogue, diagnose
 from onesearch.report import doctor
+from onesearch.report.usage import points
+from onesearch.sid.spec import SidSpec
 
 
 @pytest.fixture
@@ -29,6 +34,23 @@ def test_a_codebook_that_nobody_examined_says_how(tmp_path):
     (tmp_path / "doctor.json").unlink()
     text = "".join(walked(tmp_path).text)
     assert f"onesearch validate -c configs/quantizer.yaml --run {tmp_path}" in text
+
+
+def test_a_diagnosis_of_an_earlier_codebook_is_not_shown(examined):
+    """Level 1 had 4 codes when it was examined, and has 5 now."""
+    write_json(examined / "quantizer" / "spec.json", {"rq_sizes": [5, 2], "opq_sizes": [2]})
+    text = "".join(walked(examined).text)
+    assert "fitted anew" in text
+    assert "CUR" not in text
+
+
+def test_curves_have_as_many_points_as_the_doctor_takes():
+    """Of a level of 300 codes he looks at fewer."""
+    spec = SidSpec((300, 7), ())
+    embeddings = np.eye(3, dtype=np.float32)
+    codes = np.array([[0, 0], [1, 1], [299, 6]])
+    found = diagnose(Catalogue(codes, spec.rq_sizes, (), embeddings, embeddings, ["a", "b", "c"], ["", "", ""]))
+    assert points(spec) == [len(curve) for curve in found.usage]
 
 
 @pytest.mark.parametrize(

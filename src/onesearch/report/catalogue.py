@@ -31,7 +31,7 @@ def section(run: Path) -> Section | None:
     header = ("version", "items added", *(title for title, _ in FIGURES.values()), "advice")
     explained = note(
         "Residual ratio: how coarsely the items that came after the fit are coded, 1 as those of the fit. "
-        "New SIDs and prefixes: how many of them fall on codes that no item of the fit has."
+        "New SIDs and prefixes: how many of these items fall on codes that no item of the fit has."
     )
     return Section("catalogue", "The living catalogue", table(header, rows, class_="figures wordy") + explained)
 

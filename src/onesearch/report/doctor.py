@@ -11,7 +11,7 @@ from onesearch.report.elements import bar, element, join, note
 from onesearch.report.figures import figures_table, levels_table
 from onesearch.report.inputs import read_json
 from onesearch.report.page import Section
-from onesearch.report.usage import bucket_histogram, usage_curves
+from onesearch.report.usage import bucket_histogram, points, usage_curves
 from onesearch.sid.spec import SidSpec
 from onesearch.types import UserError
 
@@ -19,7 +19,7 @@ TITLE = "The tokenizer, examined"
 
 
 def section(run: Path) -> Section | None:
-    """The section; where nobody has examined the quantizer yet, how that is done.
+    """The section; where nobody has examined this codebook yet, how that is done.
 
     Raises:
         UserError: `doctor.json` is of another version.
@@ -28,13 +28,19 @@ def section(run: Path) -> Section | None:
     if spec is None:
         return None
     content = read_json(run / "doctor.json")
-    html = _how_to(run) if content is None else _findings(_diagnosis(run / "doctor.json", content), SidSpec(**spec))
+    diagnosis = None if content is None else _diagnosis(run / "doctor.json", content)
+    if diagnosis is None:
+        html = _how_to(run, "has not been examined")
+    elif points(SidSpec(**spec)) != [len(curve) for curve in diagnosis.usage]:
+        html = _how_to(run, "was fitted anew after it was examined")
+    else:
+        html = _findings(diagnosis, SidSpec(**spec))
     return Section("doctor", TITLE, html)
 
 
-def _how_to(run: Path) -> Markup:
+def _how_to(run: Path, reason: str) -> Markup:
     command = f"onesearch validate -c configs/quantizer.yaml --run {run}"
-    return element("p", "The codebook of this run has not been examined: ", element("code", command), ".")
+    return element("p", f"The codebook of this run {reason}: ", element("code", command))
 
 
 def _diagnosis(path: Path, content: dict[str, Any]) -> Diagnosis:

@@ -14,6 +14,14 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
+_CURVE = 200  # points of the doctor's curves
+
+
+def points(spec: SidSpec) -> list[int]:
+    """How many points the curve of each layer has."""
+    return [min(size, _CURVE) for size in spec.sizes]
+
+
 def usage_curves(usage: Sequence[Sequence[int]], spec: SidSpec, num_items: int) -> Markup:
     """Layers' codes from the most to the least used, beside even use.
 
