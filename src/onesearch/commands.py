@@ -1,4 +1,4 @@
-"""The verbs that are no stages, as typed functions: prepare, simulate, pipeline, compare, ablate, catalogue, search."""
+"""The verbs that are no stages, as typed functions."""
 
 import datetime
 from collections.abc import Callable, Sequence
@@ -117,6 +117,17 @@ def catalogue(run: Path, version: int | None = None) -> None:
         Console().print(f"{mark} version {number}" + (" (as fitted)" if number == FITTED else ""))
 
 
+def report(run: Path) -> None:
+    """Write what the run has left behind to RUN/report.html: one page that needs no network.
+
+    Args:
+        run: the run folder.
+    """
+    from onesearch.report.run import write_report
+
+    Console(markup=False, soft_wrap=True).print(write_report(run))
+
+
 def search(
     query: str,
     run: Path = Path("runs/demo"),
@@ -150,7 +161,7 @@ def search(
     Console(markup=False).print(table)  # a title may hold [brackets]
 
 
-VERBS: list[Callable[..., Any] | type] = [prepare, simulate, pipeline, compare, ablate, catalogue, search]
+VERBS: list[Callable[..., Any] | type] = [prepare, simulate, pipeline, compare, ablate, catalogue, report, search]
 
 EPILOG = "One stage alone: onesearch {fit,validate,test,predict} --config configs/STAGE.yaml --run RUN"
 

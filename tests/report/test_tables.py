@@ -1,0 +1,107 @@
+"""Sections that are tables: variants of the tokenizer, keywords, tagger, baselines, versions of the catalogue."""
+
+import math
+import re
+import shutil
+
+import pytest
+from leftovers import add_catalogue, add_comparison, add_lexicon, add_tagger, add_tokenizers
+from walked import Walked
+
+from onesearch.artifacts import write_json
+from onesearch.keywords.lexicon import Keyword, Lexicon
+from onesearch.report import catalogue, comparison, lexicon, tagger, tokenizers
+from onesearch.types import ATTRIBUTE_TYPES
+
+
+def test_variants_stand_above_the_published_rows(tmp_path):
+    """The best of a column is bold, and both where they are printed alike; what does not exist is a dash."""
+    add_tokenizers(tmp_path)
+    walked = Walked(tokenizers.section(tmp_path).html)
+    rows = {row[0]: row[1:] for row in walked.rows}
+    assert rows["RQ"] == [
+        "50.00%",
+        "25.00%",
+        "10.00%",
+        "40.00%",
+        "95.00%",
+        "0.30000.2900–0.3100",
+        "0.10000.0900–0.2000",
+    ]
+    assert rows["OPQ alone"] == ["–", "–", "–", "20.00%", "95.00%", "–", "–"]
+    assert rows["+ balanced L3 (published)"] == ["–", "–", "7.03%", "68.08%", "–", "0.2844", "0.1038"]
+    tied = ["50.00%", "25.00%", "10.00%"]
+    assert walked.bold == [*tied, "95.00%", "0.3000", *tied, "90.00%", "95.00%", "0.3000", "0.2000", "95.00%"]
+    assert "1,234 searches" in "".join(walked.text)
+
+
+def test_keywords_are_the_ten_most_viewed_of_a_type(tmp_path):
+    """Of twelve entities, two are not shown; a bar is as long as the logarithm of its views, 10^12 at most."""
+    add_lexicon(tmp_path)
+    html = lexicon.section(tmp_path).html
+    text = "".join(Walked(html).text)
+    assert "13 keywords in 2 of 18 attribute types" in text
+    assert "kettle 3" in text
+    assert "kettle 2" not in text
+    widths = [float(width) for width in re.findall(r"width:([\d.]+)%", html)]
+    hexa = 100 * math.log(1 + 7) / math.log(10**12)
+    assert widths == pytest.approx([*(100 * n / 12 for n in range(12, 2, -1)), hexa], abs=0.06)
+
+
+def test_types_without_keywords_are_named_in_one_line(tmp_path):
+    add_lexicon(tmp_path)
+    missing = ", ".join(type_ for type_ in ATTRIBUTE_TYPES if type_ not in ("Entity", "Brand"))
+    assert f"Without keywords: {missing}." in "".join(Walked(lexicon.section(tmp_path).html).text)
+    Lexicon(tuple(Keyword(type_, "x", 0) for type_ in ATTRIBUTE_TYPES)).save(tmp_path / "quantizer" / "lexicon.json")
+    assert "Without" not in lexicon.section(tmp_path).html
+    Lexicon(()).save(tmp_path / "quantizer" / "lexicon.json")
+    assert f"Without keywords: {', '.join(ATTRIBUTE_TYPES)}." in lexicon.section(tmp_path).html
+
+
+def test_the_tagger_has_a_line_for_each_type_it_met(tmp_path):
+    add_tagger(tmp_path)
+    assert Walked(tagger.section(tmp_path).html).rows[1:] == [
+        ["all types", "1,500", "0.800", "0.600"],
+        ["Entity", "1,000", "0.750", "0.250"],
+        ["Color", "500", "0.500", "–"],
+    ]
+
+
+def test_baselines_stand_beside_us_on_one_scale(tmp_path):
+    """From 0 (the low of .125) to .875 (the high of .75): .5 lies at 4/7, and .375 to .625 is 2/7 wide."""
+    add_comparison(tmp_path)
+    html = comparison.section(tmp_path).html
+    walked = Walked(html)
+    text = "".join(walked.text)
+    assert "All searches 2,000 searches" in text
+    assert "Unseen queries 30 searches" in text
+    assert "shoppers" not in text
+    assert ["BM25", "", "0.5000.375–0.625"] in walked.rows
+    assert walked.bold == ["0.750", "0.250"]
+    assert "left:42.9%;width:28.6%" in html
+    assert 'class="grey mark" style="left:57.1%"' in html
+    assert 'class="blue mark" style="left:85.7%"' in html
+
+
+def test_a_comparison_without_the_metric_is_left_out(tmp_path):
+    write_json(tmp_path / "compare.json", {"rows": [], "differences": []})
+    assert comparison.section(tmp_path) is None
+
+
+def test_versions_of_the_catalogue_come_in_their_order(tmp_path):
+    """2 before 10, without that of an older codebook, with the figures that there are."""
+    add_catalogue(tmp_path)
+    header, *rows = Walked(catalogue.section(tmp_path).html).rows
+    assert header[:3] == ["version", "items added", "residual ratio ↓"]
+    assert [row[:3] for row in rows] == [["2", "2,000", "1.20"], ["10", "10,000", "2.00"]]
+    assert [row[header.index("ICR, of items ↑")] for row in rows] == ["20.00%", "100.00%"]
+    assert [row[header.index("new SIDs")] for row in rows] == ["–", "–"]
+    assert [row[-1] for row in rows] == ["–", "Fit it again."]
+
+
+def test_a_catalogue_without_versions_is_left_out(tmp_path):
+    """Nothing was added to this codebook."""
+    add_catalogue(tmp_path)
+    for version in (2, 10):
+        shutil.rmtree(tmp_path / "catalogue" / f"{version:04d}")
+    assert catalogue.section(tmp_path) is None
