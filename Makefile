@@ -32,6 +32,8 @@ $(READY): pyproject.toml constraints-cpu.txt
 demo: $(READY)
 	@$(BIN)/onesearch pipeline --run runs/demo --recipe configs/demo
 	@$(BIN)/onesearch compare --run runs/demo
+	@$(BIN)/onesearch validate -c configs/quantizer.yaml -c configs/demo/quantizer.yaml --run runs/demo
+	@$(BIN)/onesearch report --run runs/demo
 	@for query in "white dress" "running shoes" "coffee cup"; do \
 		$(BIN)/onesearch search "$$query" --run runs/demo || exit 1; \
 	done
@@ -40,6 +42,8 @@ bestbuy: $(READY)
 	@test -n "$(DATA)" || { echo "Say where the clicks lie: make bestbuy DATA=folder-of-clicks.csv-and-products.xml"; exit 2; }
 	@$(BIN)/onesearch pipeline --run runs/bestbuy --recipe configs/bestbuy --data "$(DATA)" --test_from $(TEST_FROM)
 	@$(BIN)/onesearch compare --run runs/bestbuy
+	@$(BIN)/onesearch validate -c configs/quantizer.yaml -c configs/bestbuy/quantizer.yaml --run runs/bestbuy
+	@$(BIN)/onesearch report --run runs/bestbuy
 
 test: $(READY)
 	@OMP_NUM_THREADS=1 $(BIN)/pytest --cov -n 2 --dist loadfile
