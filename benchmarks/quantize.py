@@ -220,7 +220,7 @@ def run_encode(folder: Path, name: str) -> Run:
 
 
 def count_differences(folder: Path, name: str) -> dict[str, float]:
-    """Rows whose codes differ from ours, and those of them where float64 says that no distance is at stake."""
+    """Rows whose codes differ from ours, and those of them where float64 sees more than a tie."""
     ours, peers = np.load(folder / "RqOpq.encode.npy"), np.load(folder / f"{name}.npy")
     rows = (ours != peers).any(axis=1).nonzero()[0]
     codebook = load_codebook(folder / "codebook.safetensors").double()
@@ -237,7 +237,7 @@ def count_differences(folder: Path, name: str) -> dict[str, float]:
             book = codebook.level_centroids(level)
         gap = (rest - book[theirs[level]]).square().sum() - (rest - book[mine[level]]).square().sum()
         unexplained += not 0 <= gap < 1e-5
-    return {"rows that differ": len(rows), "of these no ties (gap of 1e-5)": unexplained}
+    return {"rows coded alike": len(rows), "alike or tied (gap < 1e-5)": unexplained}
 
 
 # The whole recipe.
@@ -334,8 +334,9 @@ def measure_encode(folder: Path, scale: float, rounds: int) -> list[Row]:
     rows = []
     for name, peer in peers:
         rows += compare("encode 1 M, 64 dims", ours[1], peer, name)
+        number = round(1_000_000 * scale)
         for metric, count in count_differences(folder, name).items():
-            rows.append(Row("encode 1 M, 64 dims", metric, 0, count, name))
+            rows.append(Row("encode 1 M, 64 dims", metric, number - count, number, name))
     return rows
 
 

@@ -16,6 +16,8 @@ from torch import Tensor
 from onesearch.quantize.kmeans import Rows, cluster_means, read
 from onesearch.quantize.nearest import Scores
 
+_ROWS = 16_384  # vectors that are widened to float64 at once
+
 
 def capacity(num_vectors: int, num_centroids: int, slack: float) -> int:
     """The most vectors that one code may hold: ceil(N/K · slack).
@@ -55,7 +57,9 @@ def balance(vectors: Tensor, centroids: Tensor, slack: float, num_iterations: in
     """Move centroids [K, D] to the means of balanced clusters of the vectors [N, D]."""
     for _ in range(num_iterations):
         codes = balanced_nearest(vectors, centroids, slack)
-        sums = torch.zeros_like(centroids, dtype=torch.float64).index_add_(0, codes, vectors.double())
+        sums = torch.zeros_like(centroids, dtype=torch.float64)
+        for part, coded in zip(vectors.split(_ROWS), codes.split(_ROWS), strict=True):
+            sums.index_add_(0, coded, part.double())
         updated = cluster_means(sums, torch.bincount(codes, minlength=len(centroids)), centroids)
         if torch.equal(updated, centroids):
             break

@@ -33,11 +33,11 @@ class Pass(NamedTuple):
     num_iterations: int
 
 
-PASSES = {"exact": (Pass(128, 4), Pass(None, 4)), "fast": (Pass(128, 2),)}
+PASSES = {"exact": (Pass(128, 4), Pass(None, 4)), "fast": (Pass(64, 1), Pass(128, 1))}
 
 _FAISS_ITERATIONS = 25
-_START_POINTS = 64  # vectors a centroid that the start sees
-_START_ITERATIONS = 4  # for each number of axes
+_START_POINTS = 32  # vectors a centroid that the start sees
+_START_ITERATIONS = 3  # for each number of axes
 _FIRST_AXES = 2
 _FAISS_POINTS_PER_CENTROID = 256  # more add time, not quality (faiss' rule)
 
@@ -165,10 +165,12 @@ def _start(vectors: Tensor, num_centroids: int) -> Tensor:
     while True:
         centroids = lloyd(vectors @ axes[:, :width], centroids, _START_ITERATIONS)
         if width == len(axes):
-            return centroids @ axes.T
+            break
         wider = min(2 * width, len(axes))
         centroids = pad(centroids, (0, wider - width))
         width = wider
+    started: Tensor = centroids @ axes.T
+    return started
 
 
 def _faiss_kmeans(vectors: Tensor, num_centroids: int, seed: int) -> Tensor:
