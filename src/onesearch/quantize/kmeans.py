@@ -33,7 +33,7 @@ class Pass(NamedTuple):
     num_iterations: int
 
 
-PASSES = {"exact": (Pass(128, 4), Pass(None, 4)), "fast": (Pass(64, 1), Pass(128, 1))}
+PASSES = {"exact": (Pass(128, 4), Pass(None, 4)), "fast": (Pass(64, 2), Pass(128, 2))}
 
 _FAISS_ITERATIONS = 25
 _START_POINTS = 32  # vectors a centroid that the start sees
