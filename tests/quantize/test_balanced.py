@@ -1,5 +1,7 @@
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from onesearch.quantize.balanced import balance, balanced_nearest, capacity
 from onesearch.quantize.kmeans import kmeans
@@ -19,6 +21,20 @@ def test_no_code_holds_more_than_its_share(embeddings, slack):
     counts = torch.bincount(balanced_nearest(embeddings, centroids, slack), minlength=64)
     assert counts.sum() == 1200
     assert counts.max() <= capacity(1200, 64, slack)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 80), st.integers(1, 40), st.floats(1, 3), st.integers(0, 999))
+def test_any_numbers_and_slack(number, num_centroids, slack, seed):
+    """All are placed within the capacity, and nobody would rather be where there is room left."""
+    generator = torch.Generator().manual_seed(seed)
+    vectors, centroids = (torch.randn(rows, 2, generator=generator) for rows in (number, num_centroids))
+    codes = balanced_nearest(vectors, centroids, slack)
+    room = capacity(number, num_centroids, slack) - torch.bincount(codes, minlength=num_centroids)
+    assert room.min() >= 0
+    distances = torch.cdist(vectors.double(), centroids.double())
+    own = distances.gather(1, codes[:, None])
+    assert (distances[:, room > 0] >= own - 1e-5).all()
 
 
 def test_a_loose_capacity_is_the_nearest_centroid(embeddings):

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from onesearch.quantize.kmeans import kmeans, lloyd
+from onesearch.quantize.kmeans import assign, kmeans, lloyd
 from onesearch.quantize.nearest import nearest
 
 
@@ -61,9 +61,34 @@ def test_no_code_is_lost_on_distinct_vectors(blobs):
         assert len(nearest(blobs, kmeans(blobs, 200, 3, effort)).unique()) == 200
 
 
-def test_more_centroids_than_distinct_vectors_are_left_unused():
-    vectors = torch.eye(3).repeat(4, 1)
-    assert inertia(vectors, kmeans(vectors, 6, seed=0)) == 0.0
+@pytest.mark.parametrize("effort", ["exact", "fast"])
+def test_more_centroids_than_distinct_vectors_are_left_unused(blobs, effort):
+    """5 distinct vectors, 30 times each, 12 centroids: each vector has one of its own, whatever the seed."""
+    vectors = blobs[:5].repeat(30, 1)
+    for seed in range(5):
+        assert inertia(vectors, kmeans(vectors, 12, seed, effort)) == pytest.approx(0.0, abs=1e-6)
+
+
+@pytest.mark.parametrize("width", [16, 300])
+def test_rough_products_fit_as_well(width, monkeypatch):
+    """Products in bfloat16, as on CPUs that are quick at them: within 2% of exact ones; no global switch is left."""
+    generator = torch.Generator().manual_seed(0)
+    vectors = torch.randn(30, width, generator=generator).repeat(40, 1) + torch.randn(1200, width, generator=generator)
+    errors = []
+    for rough in (False, True):
+        monkeypatch.setattr("onesearch.quantize.kmeans._rough", lambda _, rough=rough: rough)
+        errors.append(inertia(vectors, kmeans(vectors, 40, seed=0)))
+    assert errors[0] != errors[1]  # it did make a difference
+    assert errors[1] == pytest.approx(errors[0], rel=0.02)
+    assert torch.get_float32_matmul_precision() == "highest"
+
+
+def test_assigning_some_rows_is_assigning_a_copy_of_them(blobs):
+    rows = torch.tensor([7, 3, 1100, 3])
+    some, copied = assign(blobs, blobs[:40], rows), assign(blobs[rows], blobs[:40])
+    assert all(torch.equal(*pair) for pair in zip(some, copied, strict=True))
+    assert some.codes.tolist() == [7, 3, nearest(blobs[1100:1101], blobs[:40]).item(), 3]
+    assert torch.equal(some.sums[3], 2 * blobs[3].double())
 
 
 def test_the_seed_decides(blobs):

@@ -1,6 +1,7 @@
+import pytest
 import torch
 
-from onesearch.quantize.residual import Layer, fit_residual, quantize_balanced, quantize_residual, reconstruct
+from onesearch.quantize.residual import Layer, Rest, fit_residual, quantize_balanced, quantize_residual, reconstruct
 
 
 def test_a_worked_example_without_normalisation():
@@ -45,6 +46,22 @@ def test_only_the_last_layer_is_balanced(embeddings):
     """1200 vectors, 16 codes, slack 1: exactly 75 each in the last layer; blobs make the first uneven."""
     skewed = torch.cat([embeddings[:900], embeddings[:1].repeat(300, 1) + 0.01 * embeddings[900:]])
     layers, _ = fit_residual(skewed, (16, 16), seed=0, slack=1.0)
-    codes = quantize_balanced(skewed, layers, normalize=True, slack=1.0).codes
+    codes, _ = quantize_balanced(skewed, layers, normalize=True, slack=1.0)
     assert torch.bincount(codes[:, 1], minlength=16).tolist() == [75] * 16
     assert torch.bincount(codes[:, 0], minlength=16).max() > 75
+
+
+@pytest.mark.parametrize("normalize", [True, False])
+def test_the_rest_is_computed_when_it_is_read(embeddings, normalize):
+    """What `quantize_residual` leaves, for any rows in any order, in the type that is asked for."""
+    layers, fitted = fit_residual(embeddings, (16, 8), seed=0, normalize=normalize, slack=None)
+    codes, expected = quantize_residual(embeddings, layers, normalize)
+    rest = Rest(embeddings, normalize, torch.float64)
+    for level, layer in enumerate(layers):
+        rest.code(layer.centroids, codes[:, level])
+    rows = torch.tensor([5, 0, 1199, 5])
+    assert torch.equal(rest[rows], expected[rows])
+    assert torch.equal(rest[10:20], expected[10:20])
+    assert len(rest) == len(fitted) == 1200
+    assert fitted[rows].dtype == torch.float32
+    assert (fitted[:] - expected).norm(dim=1).median() < 1e-6  # the fit may send a few elsewhere

@@ -60,6 +60,17 @@ def test_decoding_comes_near_and_each_part_helps(model, embeddings):
     assert whole < error(rq_alone.decode(codes)) < error(torch.zeros_like(embeddings))
 
 
+def test_product_layers_alone(embeddings, tmp_path):
+    """OPQ alone: two codes a vector, the same after saving, nearer to the vector than its mean is."""
+    opq = RqOpqRecipe((), OPQ).fit(embeddings, seed=1)
+    codes = opq.encode(embeddings, slack=1.1)  # there is no residual layer to balance
+    assert codes.shape == (1200, 2)
+    opq.save(tmp_path / "c.safetensors")
+    assert torch.equal(load_codebook(tmp_path / "c.safetensors").encode(embeddings), codes)
+    error = (opq.decode(codes) - embeddings).square().sum()
+    assert error < (embeddings - embeddings.mean(dim=0)).square().sum()
+
+
 def test_without_normalisation_decoding_is_the_sum_of_the_centroids(embeddings, tmp_path):
     """ê = C_1[c_1] + C_2[c_2] + C_3[c_3] + the product layers' centroids rotated back."""
     plain = RqOpqRecipe(RQ, OPQ, normalize_residuals=False).fit(embeddings, seed=1)

@@ -13,8 +13,10 @@ from math import ceil
 import torch
 from torch import Tensor
 
-from onesearch.quantize.kmeans import cluster_means
+from onesearch.quantize.kmeans import Rows, cluster_means, read
 from onesearch.quantize.nearest import Scores
+
+_ROWS = 16_384  # vectors that are widened to float64 at once
 
 
 def capacity(num_vectors: int, num_centroids: int, slack: float) -> int:
@@ -29,7 +31,7 @@ def capacity(num_vectors: int, num_centroids: int, slack: float) -> int:
 
 
 @torch.no_grad()
-def balanced_nearest(vectors: Tensor, centroids: Tensor, slack: float = 1.1) -> Tensor:
+def balanced_nearest(vectors: Rows, centroids: Tensor, slack: float = 1.1) -> Tensor:
     """[N] int64 codes of near centroids, none of which holds more than `capacity` vectors.
 
     Args:
@@ -37,7 +39,7 @@ def balanced_nearest(vectors: Tensor, centroids: Tensor, slack: float = 1.1) -> 
         centroids: [K, D]
         slack: how much more than an equal share a code may hold; 1 is exact balance.
     """
-    vectors, centroids = vectors.float(), centroids.float()
+    centroids = centroids.float()
     room = torch.full((len(centroids),), capacity(len(vectors), len(centroids), slack), device=vectors.device)
     codes = torch.full((len(vectors),), -1, dtype=torch.int64, device=vectors.device)
     left = torch.arange(len(vectors), device=vectors.device)
@@ -55,7 +57,9 @@ def balance(vectors: Tensor, centroids: Tensor, slack: float, num_iterations: in
     """Move centroids [K, D] to the means of balanced clusters of the vectors [N, D]."""
     for _ in range(num_iterations):
         codes = balanced_nearest(vectors, centroids, slack)
-        sums = torch.zeros_like(centroids, dtype=torch.float64).index_add_(0, codes, vectors.double())
+        sums = torch.zeros_like(centroids, dtype=torch.float64)
+        for part, coded in zip(vectors.split(_ROWS), codes.split(_ROWS), strict=True):
+            sums.index_add_(0, coded, part.double())
         updated = cluster_means(sums, torch.bincount(codes, minlength=len(centroids)), centroids)
         if torch.equal(updated, centroids):
             break
@@ -63,13 +67,12 @@ def balance(vectors: Tensor, centroids: Tensor, slack: float, num_iterations: in
     return centroids
 
 
-def _nearest_open(vectors: Tensor, rows: Tensor, centroids: Tensor, is_open: Tensor) -> tuple[Tensor, Tensor]:
+def _nearest_open(vectors: Rows, rows: Tensor, centroids: Tensor, is_open: Tensor) -> tuple[Tensor, Tensor]:
     """The nearest centroid with room for each of `rows`, and its squared distance."""
     scores_of = Scores(centroids, is_open)
     wishes, distances = [], []
-    for part in rows.split(scores_of.chunk):
-        chunk = vectors[part]
-        best, wish = scores_of(chunk).min(dim=1)
+    for chunk in read(vectors, scores_of.chunk, rows):
+        best, wish, *_ = scores_of.lowest(chunk)
         wishes.append(wish)
         distances.append(best + chunk.square().sum(dim=1))
     return torch.cat(wishes), torch.cat(distances)

@@ -10,45 +10,70 @@ centroids whose distances differ by less than `TIE` of the vectors' scale count 
 Shapes: N vectors, D width, K centroids.
 """
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 TIE = 1e-10
 """Relative distance below which two centroids are equally near: far above float64 rounding, far below any meaning."""
 
-_CHUNK_ELEMENTS = 2**22  # scores held at once: 16 MB, which stays in a CPU's cache hierarchy
+_CHUNK_ELEMENTS = (2**20, 2**25)  # scores held at once: 4 MB stay in a CPU's cache until they are read; on a GPU more
+_SHARES = 32  # the minimum of many columns alone is ten times faster than with its place: see `Lowest`
 _UNIT = 2.0**-24  # rounding of float32
 _INPUT_ROUNDING = {"highest": 0.0, "high": 2.0**-11, "medium": 2.0**-8}  # TF32 and bfloat16 round the factors
 
 
-def chunk_size(num_centroids: int) -> int:
-    """How many vectors have their scores with all centroids held at once."""
-    return max(1, _CHUNK_ELEMENTS // num_centroids)
+class Lowest(NamedTuple):
+    """The lowest of each row's scores, found in two steps: whose column of shares holds it, then in which share."""
+
+    best: Tensor  # [n] the lowest score
+    codes: Tensor  # [n] where it stands
+    columns: Tensor  # [n, K/32] the lowest of each column
+    members: Tensor  # [n, 32] the column that holds the lowest
 
 
 class Scores:
-    """Float32 scores ‖C[k]‖² − 2·x·C[k] of chunks of vectors, written into one buffer: each call overwrites the last.
+    """Scores ‖C[k]‖² − 2·x·C[k] of chunks of vectors, written into one buffer: each call overwrites the last.
 
     Args:
         centroids: [K, D]
         is_open: [K] bool, the centroids that may be nearest; None: all.
+        rough: round factors and products to bfloat16's 8 bits, which is good enough to fit and not to code.
     """
 
-    def __init__(self, centroids: Tensor, is_open: Tensor | None = None) -> None:
-        quick = centroids.float()
-        norms = quick.square().sum(dim=1)
-        self.norms = norms if is_open is None else torch.where(is_open, norms, torch.inf)
-        self.transposed = quick.T.contiguous()
-        self.chunk = max(1, _CHUNK_ELEMENTS // len(centroids))
-        self.buffer = quick.new_empty(0, len(centroids))
+    def __init__(self, centroids: Tensor, is_open: Tensor | None = None, rough: bool = False) -> None:
+        missing = -len(centroids) % _SHARES
+        padded = pad(centroids.float(), (0, 0, 0, missing))
+        is_open = centroids.new_ones(len(centroids), dtype=torch.bool) if is_open is None else is_open
+        self.norms = torch.where(pad(is_open, (0, missing)), padded.square().sum(dim=1), torch.inf)
+        self.transposed = padded.T.to(torch.bfloat16 if rough else torch.float32).contiguous()
+        self.chunk = max(1, _CHUNK_ELEMENTS[padded.device.type == "cuda"] // len(padded))
+        self.scores, self.products = padded.new_empty(0), self.transposed.new_empty(0)
 
     def __call__(self, vectors: Tensor) -> Tensor:
-        """[n, K] for [n, D] with n at most `chunk`."""
-        if len(self.buffer) < len(vectors):
-            self.buffer = self.buffer.new_empty(len(vectors), self.buffer.shape[1])
-        scores = self.buffer[: len(vectors)]
-        torch.addmm(self.norms, vectors.float(), self.transposed, alpha=-2, out=scores)
-        return scores
+        """[n, K] for [n, D] with n at most `chunk`; columns of +inf follow up to a multiple of 32."""
+        shape = len(vectors), len(self.norms)
+        if len(self.scores) < len(vectors):
+            self.scores = self.scores.new_empty(shape)
+        scores = self.scores[: len(vectors)]
+        if self.transposed.dtype == torch.float32:
+            return torch.addmm(self.norms, vectors.float(), self.transposed, alpha=-2, out=scores)
+        if len(self.products) < len(vectors):
+            self.products = self.products.new_empty(shape)
+        torch.mm(vectors.to(torch.bfloat16), self.transposed, out=self.products[: len(vectors)])
+        return scores.copy_(self.products[: len(vectors)]).mul_(-2).add_(self.norms)
+
+    def lowest(self, vectors: Tensor) -> Lowest:
+        """The nearest centroids of [n, D] vectors, with n at most `chunk`."""
+        scores = self(vectors)
+        shares = scores.view(len(scores), _SHARES, scores.shape[1] // _SHARES)
+        columns = shares.amin(dim=1)
+        column = columns.min(dim=1).indices  # faster than argmin
+        members = shares.transpose(1, 2)[torch.arange(len(scores), device=scores.device), column]
+        best, share = members.min(dim=1)
+        return Lowest(best, share * columns.shape[1] + column, columns, members)
 
 
 @torch.no_grad()
@@ -60,17 +85,17 @@ def nearest(vectors: Tensor, centroids: Tensor) -> Tensor:
         centroids: [K, D]
     """
     scores_of = Scores(centroids)
-    codes = [_nearest(chunk, centroids, scores_of(chunk)) for chunk in vectors.split(scores_of.chunk)]
+    codes = [_nearest(chunk, centroids, scores_of.lowest(chunk)) for chunk in vectors.split(scores_of.chunk)]
     return torch.cat(codes)
 
 
-def _nearest(vectors: Tensor, centroids: Tensor, scores: Tensor) -> Tensor:
-    best, codes = scores.min(dim=1)
-    doubtful = (scores <= (best + _margin(vectors, centroids)).unsqueeze(1)).sum(dim=1) > 1
+def _nearest(vectors: Tensor, centroids: Tensor, lowest: Lowest) -> Tensor:
+    limit = (lowest.best + _margin(vectors, centroids)).unsqueeze(1)
+    doubtful = ((lowest.columns <= limit).sum(dim=1) > 1) | ((lowest.members <= limit).sum(dim=1) > 1)
     rows = doubtful.nonzero().flatten()
     if len(rows):
-        codes[rows] = _first_of_the_nearest(vectors[rows].double(), centroids.double())
-    return codes
+        lowest.codes[rows] = _first_of_the_nearest(vectors[rows].double(), centroids.double())
+    return lowest.codes
 
 
 def _margin(vectors: Tensor, centroids: Tensor) -> Tensor:

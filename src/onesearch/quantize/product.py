@@ -10,7 +10,7 @@ have like products of variances. A sample of `POINTS_PER_CODE` vectors a code de
 import torch
 from torch import Tensor
 
-from onesearch.quantize.kmeans import Effort, kmeans, lloyd
+from onesearch.quantize.kmeans import Effort, Rows, assign, kmeans, lloyd
 from onesearch.quantize.nearest import nearest
 
 POINTS_PER_CODE = 256
@@ -20,7 +20,7 @@ TURNS = {"exact": 12, "fast": 6, "faiss": 12}
 
 @torch.no_grad()
 def fit_product(
-    vectors: Tensor, sizes: tuple[int, ...], seed: int, effort: Effort = "exact"
+    vectors: Rows, sizes: tuple[int, ...], seed: int, effort: Effort = "exact"
 ) -> tuple[Tensor, list[Tensor]]:
     """Fit the rotation and the sub-quantizers.
 
@@ -40,7 +40,7 @@ def fit_product(
     parts = _parts(sample, rotation, len(sizes))
     codebooks = [kmeans(part, size, seed + m, effort) for m, (part, size) in enumerate(zip(parts, sizes, strict=True))]
     for _ in range(TURNS[effort]):
-        targets = [book[nearest(part, book)] for part, book in zip(parts, codebooks, strict=True)]
+        targets = [book[assign(part, book).codes] for part, book in zip(parts, codebooks, strict=True)]
         rotation = _procrustes(sample, torch.cat(targets, dim=1))
         parts = _parts(sample, rotation, len(sizes))
         codebooks = [lloyd(part, book, 1) for part, book in zip(parts, codebooks, strict=True)]

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from onesearch.quantize.balanced import balance, balanced_nearest
-from onesearch.quantize.kmeans import Effort, kmeans
+from onesearch.quantize.kmeans import Effort, assign, kmeans
 from onesearch.quantize.nearest import nearest
 
 ZERO = 1e-6
@@ -41,6 +41,34 @@ class Residuals(NamedTuple):
     rest: Tensor  # [N, D], what the product layers code
 
 
+class Rest:
+    """What the layers so far leave of each vector, computed when it is read: no copy of all the vectors is held.
+
+    Args:
+        vectors: [N, D]
+        normalize: L2-normalise what each layer leaves.
+        dtype: to compute and to answer in.
+    """
+
+    def __init__(self, vectors: Tensor, normalize: bool, dtype: torch.dtype = torch.float32) -> None:
+        self.vectors, self.normalize, self.dtype, self.device = vectors, normalize, dtype, vectors.device
+        self.layers: list[tuple[Tensor, Tensor]] = []  # centroids [K, D], codes [N]
+
+    def __len__(self) -> int:
+        return len(self.vectors)
+
+    def __getitem__(self, rows: Tensor | slice) -> Tensor:
+        """What is left of some rows: [n, D]."""
+        rest = self.vectors[rows].to(self.dtype)
+        for centroids, codes in self.layers:
+            rest = subtract(rest, centroids[codes[rows]], self.normalize)
+        return rest
+
+    def code(self, centroids: Tensor, codes: Tensor) -> None:
+        """Add a layer."""
+        self.layers.append((centroids, codes))
+
+
 def fit_residual(
     vectors: Tensor,
     sizes: tuple[int, ...],
@@ -48,11 +76,11 @@ def fit_residual(
     effort: Effort = "exact",
     normalize: bool = True,
     slack: float | None = 1.1,
-) -> tuple[list[Layer], Tensor]:
+) -> tuple[list[Layer], Rest]:
     """Fit the residual layers.
 
     Args:
-        vectors: [N, D] embeddings of length 1; one float32 copy of them is made.
+        vectors: [N, D] embeddings of length 1.
         sizes: codes of each layer.
         seed: level l starts from seed + l, since equal starts lose codes at deeper levels.
         effort: see `kmeans`.
@@ -60,18 +88,18 @@ def fit_residual(
         slack: room of the last layer's codes, see `balanced_nearest`; None: not balanced.
 
     Returns:
-        The layers, and the rest [N, D] float32 that they leave.
+        The layers, and the rest [N, D] that they leave.
     """
     layers: list[Layer] = []
-    rest = vectors.to(torch.float32, copy=True)
+    rest = Rest(vectors, normalize)
     for level, size in enumerate(sizes):
         room = slack if level == len(sizes) - 1 else None
         centroids = kmeans(rest, size, seed + level, effort)
         if room is not None:
-            centroids = balance(_drawn(rest, size * _BALANCE_POINTS, seed + level), centroids, room)
-        codes = nearest(rest, centroids) if room is None else balanced_nearest(rest, centroids, room)
-        lengths = subtract_(rest, centroids, codes, normalize)
-        layers.append(Layer(centroids, _mean_lengths(lengths, codes, size) if normalize else rest.new_ones(size)))
+            centroids = balance(rest[_drawn(rest, size * _BALANCE_POINTS, seed + level)], centroids, room)
+        codes = assign(rest, centroids).codes if room is None else balanced_nearest(rest, centroids, room)
+        layers.append(Layer(centroids, _mean_lengths(rest, centroids, codes)))
+        rest.code(centroids, codes)
     return layers, rest
 
 
@@ -83,16 +111,16 @@ def quantize_residual(vectors: Tensor, layers: list[Layer], normalize: bool = Tr
         layers: from `fit_residual`.
         normalize: as at fitting.
     """
-    rest = vectors.to(torch.float64, copy=True)
+    rest = vectors.double()
     codes = torch.empty(len(vectors), len(layers), dtype=torch.int64, device=vectors.device)
     for level, layer in enumerate(layers):
         codes[:, level] = nearest(rest, layer.centroids)
-        subtract_(rest, layer.centroids, codes[:, level], normalize)
+        rest = subtract(rest, layer.centroids[codes[:, level]], normalize)
     return Residuals(codes, rest)
 
 
-def quantize_balanced(vectors: Tensor, layers: list[Layer], normalize: bool, slack: float) -> Residuals:
-    """Code all vectors at once, the last layer balanced over them; what is left comes in float32.
+def quantize_balanced(vectors: Tensor, layers: list[Layer], normalize: bool, slack: float) -> tuple[Tensor, Rest]:
+    """Codes [N, layers] of all vectors at once, the last layer balanced over them, and the rest [N, D] they leave.
 
     Args:
         vectors: [N, D]
@@ -101,13 +129,15 @@ def quantize_balanced(vectors: Tensor, layers: list[Layer], normalize: bool, sla
         slack: room of the last layer's codes, see `balanced_nearest`.
     """
     codes = torch.empty(len(vectors), len(layers), dtype=torch.int64, device=vectors.device)
-    rest = torch.empty_like(vectors, dtype=torch.float32)
     for start in range(0, len(vectors), ROWS):
         part = slice(start, start + ROWS)
-        codes[part, :-1], rest[part] = quantize_residual(vectors[part], layers[:-1], normalize)
-    codes[:, -1] = balanced_nearest(rest, layers[-1].centroids, slack)
-    subtract_(rest, layers[-1].centroids, codes[:, -1], normalize)
-    return Residuals(codes, rest)
+        codes[part, :-1] = quantize_residual(vectors[part], layers[:-1], normalize).codes
+    rest = Rest(vectors, normalize, torch.float64)
+    for level, layer in enumerate(layers):
+        if level == len(layers) - 1:
+            codes[:, -1] = balanced_nearest(rest, layer.centroids, slack)
+        rest.code(layer.centroids, codes[:, level])
+    return codes, rest
 
 
 def reconstruct(codes: Tensor, layers: list[Layer], rest: Tensor) -> Tensor:
@@ -118,30 +148,29 @@ def reconstruct(codes: Tensor, layers: list[Layer], rest: Tensor) -> Tensor:
     return rest
 
 
-def subtract_(rest: Tensor, centroids: Tensor, codes: Tensor, normalize: bool) -> Tensor:
-    """Subtract each vector's centroid in place, and normalise; return the lengths [N] before that, in float64."""
-    lengths = torch.empty(len(rest), dtype=torch.float64, device=rest.device)
+def subtract(rest: Tensor, chosen: Tensor, normalize: bool) -> Tensor:
+    """The vectors [N, D] less the centroids [N, D] chosen for them, normalised if asked."""
+    difference = rest - chosen
+    if normalize:
+        lengths = difference.norm(dim=1, keepdim=True)
+        difference /= torch.where(lengths < ZERO, torch.inf, lengths)
+    return difference
+
+
+def _mean_lengths(rest: Rest, centroids: Tensor, codes: Tensor) -> Tensor:
+    """[K] the mean length of what each code leaves; unused codes get the layer's mean; all 1 where it is kept."""
+    size = len(centroids)
+    if not rest.normalize:
+        return torch.ones(size, device=codes.device)
+    sums = torch.zeros(size, dtype=torch.float64, device=codes.device)
     for start in range(0, len(rest), ROWS):
         part = slice(start, start + ROWS)
-        difference = rest[part].double() - centroids.double()[codes[part]]
-        lengths[part] = length = difference.norm(dim=1)
-        if normalize:
-            difference = torch.where(
-                (length < ZERO).unsqueeze(1), 0.0, difference / length.clamp(min=ZERO).unsqueeze(1)
-            )
-        rest[part] = difference.to(rest.dtype)
-    return lengths
-
-
-def _mean_lengths(lengths: Tensor, codes: Tensor, size: int) -> Tensor:
-    sums = torch.zeros(size, dtype=torch.float64, device=codes.device).index_add_(0, codes, lengths)
+        lengths = subtract(rest[part], centroids[codes[part]], normalize=False).norm(dim=1)
+        sums.index_add_(0, codes[part], lengths.double())
     counts = torch.bincount(codes, minlength=size)
-    means = torch.where(counts > 0, sums / counts.clamp(min=1), lengths.mean())  # unused codes: the level's mean
-    return means.float()
+    return torch.where(counts > 0, sums / counts.clamp(min=1), sums.sum() / counts.sum()).float()
 
 
-def _drawn(vectors: Tensor, number: int, seed: int) -> Tensor:
-    if len(vectors) <= number:
-        return vectors
+def _drawn(rest: Rest, number: int, seed: int) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
-    return vectors[torch.randperm(len(vectors), generator=generator)[:number].to(vectors.device)]
+    return torch.randperm(len(rest), generator=generator)[:number].to(rest.device)

@@ -67,8 +67,8 @@ class RqOpq(Codebook):
             coded = [self._with_product(quantize_residual(p, self._layers(), self.normalize_residuals)) for p in parts]
             return torch.cat(coded)
         codes, rest = quantize_balanced(embeddings, self._layers(), self.normalize_residuals, slack)
-        chunks = zip(codes.split(ROWS), rest.split(ROWS), strict=True)
-        return torch.cat([self._with_product(Residuals(*chunk)) for chunk in chunks])
+        slices = [slice(start, start + ROWS) for start in range(0, len(codes), ROWS)]
+        return torch.cat([self._with_product(Residuals(codes[part], rest[part])) for part in slices])
 
     @torch.no_grad()
     def decode(self, codes: Tensor) -> Tensor:
