@@ -4,7 +4,7 @@
 
 Centroids move far in the first iterations, and a few dozen vectors a cluster are enough to say where to; only the
 last moves need more. The first iterations need few dimensions, too: they start from a draw of vectors on the two
-principal axes, and the number of axes doubles until it is D (as in the progressive clustering of faiss). Both errors
+principal axes, and the number of axes doubles (as in the progressive clustering of faiss). Both errors
 and the number of vectors alone in their residual codes come out better than from a start in all dimensions, be it
 random or spread out as k-means++ does it.
 
@@ -38,7 +38,7 @@ PASSES = {"exact": (Pass(128, 4), Pass(None, 4)), "fast": (Pass(64, 2), Pass(128
 _FAISS_ITERATIONS = 25
 _START_POINTS = 32  # vectors a centroid that the start sees
 _START_ITERATIONS = 3  # for each number of axes
-_FIRST_AXES = 2
+_FIRST_AXES, _LAST_AXES = 2, 128  # wider vectors are clustered in all their dimensions by the passes alone
 _FAISS_POINTS_PER_CENTROID = 256  # more add time, not quality (faiss' rule)
 
 
@@ -159,14 +159,15 @@ def _rough(vectors: Tensor) -> bool:
 def _start(vectors: Tensor, num_centroids: int) -> Tensor:
     """Centroids from few dimensions to all; the vectors lie in random order."""
     _, ascending = torch.linalg.eigh((vectors.T @ vectors).double())
-    axes = ascending.flip(1).to(vectors.dtype)
-    width = min(_FIRST_AXES, len(axes))
-    centroids = vectors[:num_centroids] @ axes[:, :width]
+    axes = ascending.flip(1)[:, :_LAST_AXES].to(vectors.dtype)
+    rotated = vectors @ axes
+    width = min(_FIRST_AXES, axes.shape[1])
+    centroids = rotated[:num_centroids, :width]
     while True:
-        centroids = lloyd(vectors @ axes[:, :width], centroids, _START_ITERATIONS)
-        if width == len(axes):
+        centroids = lloyd(rotated[:, :width], centroids, _START_ITERATIONS)
+        if width == axes.shape[1]:
             break
-        wider = min(2 * width, len(axes))
+        wider = min(2 * width, axes.shape[1])
         centroids = pad(centroids, (0, wider - width))
         width = wider
     started: Tensor = centroids @ axes.T

@@ -14,7 +14,7 @@ from onesearch.quantize.kmeans import Effort, Rows, assign, kmeans, lloyd
 from onesearch.quantize.nearest import nearest
 
 POINTS_PER_CODE = 256
-TURNS = {"exact": 12, "fast": 6, "faiss": 12}
+TURNS = {"exact": 8, "fast": 5, "faiss": 8}
 """Turns between rotation and codebooks; most of the gain comes in the first few."""
 
 
