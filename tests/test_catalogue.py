@@ -34,7 +34,7 @@ def test_new_items_get_the_sids_of_the_frozen_codebook(run, tiny_khqe, tiny_log)
     title = tiny_log.items["title"][3].as_py()
     twin = {**tiny_log.items.slice(3, 1).to_pylist()[0], "item_id": "twin", "attributes": None, "available": True}
     arrive(run, [twin, {"item_id": "other", "title": "a thing nobody has seen"}])
-    khqe = Khqe.open(run)
+    khqe = Khqe.open(run, with_added=True)
     num_fitted = len(tiny_khqe.item_ids)
     assert list(khqe.item_ids[num_fitted:]) == ["twin", "other"]
     assert np.array_equal(khqe.item_codes[:num_fitted], tiny_khqe.item_codes)
@@ -62,7 +62,7 @@ def test_versions_hold_everything_since_the_fit(run, capsys):
     assert (versions(run), current_version(run)) == ([0, 1, 2], 2)
     for version in (2, 1, 0):
         switch(run, version)
-        assert len(Khqe.open(run).item_ids) - num_fitted == version
+        assert len(Khqe.open(run, with_added=True).item_ids) - num_fitted == version
     main(["catalogue", "--run", str(run), "--version", "1"])
     assert "→ version 1" in capsys.readouterr().out
     drift = json.loads((run / "catalogue" / "0002" / "drift.json").read_text("utf-8"))
@@ -71,16 +71,17 @@ def test_versions_hold_everything_since_the_fit(run, capsys):
 
 def test_new_queries_are_known_afterwards(run):
     arrive(run, [{"query": "Brand New  Query"}], "queries")
-    khqe = Khqe.open(run)
-    assert khqe._texts["brand new query"] < len(khqe._codes)  # known, not encoded on demand
+    khqe = Khqe.open(run, with_added=True)
+    assert khqe.knows("brand new query")  # not encoded on demand
     assert pq.read_table(run / "catalogue" / "0001" / "queries.parquet")["query"].to_pylist() == ["brand new query"]
     assert khqe.sid_of("brand new query") == khqe.codebook.encode(khqe.encoder.embed(["brand new query"])).tolist()[0]
 
 
 def test_mistakes_are_sentences(run, tiny_log):
     known = tiny_log.item_ids[0]
-    with pytest.raises(UserError, match="All 1 items have a SID already"):
+    with pytest.raises(UserError, match="All 1 items and 0 queries have a SID already"):
         _arrive_raising(run, [{"item_id": known, "title": "again"}])
+    assert len(Khqe.open(run).item_ids) == len(tiny_log.item_ids)
     with pytest.raises(UserError, match="no version 5 of its catalogue: use one of 0"):
         switch(run, 5)
     with pytest.raises(UserError, match="name a file of new items"):

@@ -57,10 +57,17 @@ def add(run: Path, khqe: Khqe, batches: Sequence[Arrivals]) -> Report:
     )
     known = set(khqe.item_ids)
     new = [row for row, item in enumerate(arrivals.items) if item["item_id"] not in known]
-    if not new and not arrivals.queries:
-        raise UserError(f"All {len(arrivals.items)} items have a SID already: nothing was added.")
+    asked = [row for row, query in enumerate(arrivals.queries) if not khqe.knows(query)]
+    if not new and not asked:
+        num_items, num_queries = len(arrivals.items), len(arrivals.queries)
+        raise UserError(f"All {num_items} items and {num_queries} queries have a SID already: nothing was added.")
     log = Log.open(run / "log")
-    fresh = arrivals._replace(items=[arrivals.items[row] for row in new], item_embeddings=arrivals.item_embeddings[new])
+    fresh = Arrivals(
+        [arrivals.items[row] for row in new],
+        arrivals.item_embeddings[new],
+        [arrivals.queries[row] for row in asked],
+        arrivals.query_embeddings[asked],
+    )
     added = joined(read_added(run), _coded(khqe, log, fresh))
     figures = _drift(khqe, len(log.item_ids), added) if len(added.items) else {}
     advice = drift_advice(figures) if figures else []

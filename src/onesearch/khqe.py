@@ -115,7 +115,11 @@ class Khqe:
         new = [text for text in dict.fromkeys(texts) if text not in self._texts]
         if new:
             embeddings = self.encoder.embed(new)
-            self._remember(new, embeddings, self.codebook.encode(embeddings).tolist())
+            self.know(new, embeddings, self.codebook.encode(embeddings).tolist())
+
+    def knows(self, text: str) -> bool:
+        """Whether a text is encoded already."""
+        return text in self._texts
 
     def sid_of(self, text: str) -> list[int]:
         """Codes of a text, encoded now if it was never seen."""
@@ -148,7 +152,8 @@ class Khqe:
             log.clicked_items, self.embedding_of, log.pair_counts, log.item_counts, len(self.item_ids)
         )
 
-    def _remember(self, texts: Sequence[str], embeddings: Tensor, codes: Sequence[list[int]]) -> None:
+    def know(self, texts: Sequence[str], embeddings: Tensor, codes: Sequence[list[int]]) -> None:
+        """Take texts as encoded: their e° [n, D] and codes."""
         self._texts.update({text: len(self._codes) + row for row, text in enumerate(texts)})
         self._codes.extend(codes)
         self._embeddings.extend(embeddings)
@@ -171,8 +176,13 @@ class Khqe:
         )
 
     @classmethod
-    def open(cls, run: Path) -> "Khqe":
-        """Read `run/quantizer` and the encoder that it was fitted on."""
+    def open(cls, run: Path, with_added: bool = False) -> "Khqe":
+        """Read `run/quantizer` and the encoder that it was fitted on.
+
+        Args:
+            run: the run folder.
+            with_added: take what came after the fit, too: for serving. What trains or is compared keeps to the log.
+        """
         verify(run / "quantizer", "quantizer", [run / "encoder", run / "log"])
         folder = run / "quantizer"
         codebook = load_codebook(folder / "codebook.safetensors")
@@ -183,16 +193,15 @@ class Khqe:
         encoder = KeywordEncoder(TextEncoder.load(run / "encoder"), Lexicon.load(folder / "lexicon.json"))
         priority = pq.read_table(folder / "items.parquet", columns=["priority"])["priority"].to_numpy()
         khqe = cls(encoder, codebook, item_ids, item_codes, embeddings["items"], priority)
-        khqe._remember(queries, embeddings["queries"], query_codes.tolist())
-        khqe._extend(read_added(run))
+        khqe.know(queries, embeddings["queries"], query_codes.tolist())
+        if with_added and (added := read_added(run)) is not None:
+            khqe._extend(added)
         khqe.remember(Log.open(run / "log"))
         return khqe
 
-    def _extend(self, added: Added | None) -> None:
+    def _extend(self, added: Added) -> None:
         """Append what came after the fit: items behind those of the fit, queries as known."""
-        if added is None:
-            return
-        self._remember(added.queries["query"].to_pylist(), added.query_embeddings, added.queries["codes"].to_pylist())
+        self.know(added.queries["query"].to_pylist(), added.query_embeddings, added.queries["codes"].to_pylist())
         if not len(added.items):
             return
         self.added_items = added.canonical

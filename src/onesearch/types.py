@@ -119,10 +119,11 @@ class EpochMiner(Protocol):
 
 
 class CatalogueBatch(NamedTuple):
-    """Texts that the quantizer fits on."""
+    """Texts that the quantizer fits on: items first, in the order of their rows."""
 
     items: list[str]
     queries: list[str]
+    num_texts: int  # of the whole pass
 
 
 class TaggingBatch(NamedTuple):

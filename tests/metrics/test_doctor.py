@@ -75,6 +75,15 @@ def test_level_1_that_knows_no_category():
     assert found.categories[0].level_2 == 1.0
 
 
+def test_one_large_category_is_no_fault_of_level_1():
+    """85% of the items are of one category, and every code holds one category alone: as pure as can be."""
+    codes = [*grid(), *[(row // 8, row % 8, 3) for row in range(56)]]
+    names = ["large"] * 56 + ["small"] * 8 + ["large"] * 56
+    found = diagnose(catalogue(codes, categories=names))
+    assert found.figures["purity_l1"] > 0.9
+    assert "hardly know" not in found.verdict
+
+
 def test_stability_forgets_the_names_of_codes():
     """A second fit that only renames codes is perfectly stable; one that shuffles items is not."""
     codes = np.array([(row // 16, row % 2, 0) for row in range(64)])

@@ -4,7 +4,7 @@ import torch
 
 from onesearch.quantize.kmeans import kmeans
 from onesearch.quantize.nearest import nearest
-from onesearch.quantize.product import fit_product, quantize_product, reconstruct_product
+from onesearch.quantize.product import _principal_rotation, fit_product, quantize_product, reconstruct_product
 
 
 @pytest.fixture(scope="module")
@@ -57,3 +57,13 @@ def test_as_many_codes_as_vectors_are_exact():
     """4 vectors whose halves take 4 values each: 4 codes a half reconstruct them, rotated back."""
     vectors = torch.tensor([[1.0, 0, 0, 0], [0, 2, 0, 0], [0, 0, 3, 0], [0, 0, 0, 4]])
     assert opq_error(vectors, (4, 4)) == pytest.approx(0.0, abs=1e-8)
+
+
+def test_the_start_deals_the_axes_evenly():
+    """Variances 8, 4, 2, 1 (all below 1 after scaling): the products of the halves are 8·1 = 4·2, not 8·4 and 2·1."""
+    generator = torch.Generator().manual_seed(0)
+    scales = torch.tensor([8.0, 4, 2, 1]).sqrt() * 0.05
+    vectors = torch.linalg.qr(torch.randn(4000, 4, generator=generator)).Q * 4000**0.5 * scales
+    rotated = vectors @ _principal_rotation(vectors, 2).T
+    products = [part.var(dim=0).prod().item() for part in rotated.chunk(2, dim=1)]
+    assert products[0] == pytest.approx(products[1], rel=0.05)

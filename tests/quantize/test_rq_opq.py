@@ -1,11 +1,14 @@
 import copy
+import json
 import math
 
 import pytest
 import torch
 
-from onesearch.quantize.codebooks import load_codebook
+from onesearch.quantize.codebooks import describe, load_codebook, read_recipe
 from onesearch.quantize.rq_opq import RqOpqRecipe
+from onesearch.quantize.rq_vae import RqVaeRecipe
+from onesearch.types import UserError
 
 RQ, OPQ = (16, 8, 8), (8, 8)
 
@@ -108,3 +111,22 @@ def test_a_nan_is_refused_by_its_row(embeddings):
 def test_codes_are_the_same_on_gpu(model, embeddings):
     on_gpu = copy.deepcopy(model).cuda().encode(embeddings.cuda())
     assert torch.equal(on_gpu.cpu(), model.encode(embeddings))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ({"slack": 0.9}, r"slack is 0.9: below 1 .* use 1.1, or null"),
+        ({"rq_sizes": (4, 0)}, r"rq_sizes is \(4, 0\): every layer needs at least 1 code"),
+        ({"rq_sizes": (), "opq_sizes": ()}, "a codebook needs a layer"),
+    ],
+)
+def test_a_recipe_that_cannot_be_is_refused_at_once(arguments, sentence):
+    with pytest.raises(UserError, match=sentence):
+        RqOpqRecipe(**arguments)
+
+
+def test_a_recipe_survives_its_description():
+    """JSON turns tuples into lists and back."""
+    for recipe in (RqOpqRecipe((8, 4), (2, 2), slack=None), RqVaeRecipe((8, 4), latent=4)):
+        assert read_recipe(json.loads(json.dumps(describe(recipe)))) == recipe

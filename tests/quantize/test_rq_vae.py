@@ -78,3 +78,10 @@ def test_fitting_leaves_the_random_state_alone_and_the_seed_decides(embeddings):
 def test_too_few_embeddings_are_refused(embeddings):
     with pytest.raises(UserError, match=r"rq_sizes\[0\] is 4096, but only 1200"):
         RqVaeRecipe().fit(embeddings)
+
+
+def test_it_trains_in_inference_mode_too(embeddings):
+    """Lightning examines a codebook in inference mode, and fits another one there."""
+    with torch.inference_mode():
+        codebook = RqVaeRecipe((4, 4), epochs=1).fit(embeddings + 0, seed=0)
+        assert codebook.encode(embeddings).shape == (len(embeddings), 2)

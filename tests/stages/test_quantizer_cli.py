@@ -7,8 +7,8 @@ import pyarrow.parquet as pq
 import pytest
 from safetensors.numpy import load_file
 
-from handful import COLORS, THINGS, copied, facts, launch, logged, overlays
-from onesearch.artifacts import verify
+from handful import COLORS, THINGS, copied, facts, launch, logged, overlay, overlays
+from onesearch.artifacts import read_manifest, verify
 from onesearch.khqe import Khqe
 from onesearch.log.prepared import Log
 from onesearch.quantize.codebooks import load_codebook
@@ -82,3 +82,25 @@ def test_a_collapse_stops_the_stage(encoder_run, tmp_path, monkeypatch):
     with pytest.raises(UserError, match=r"The tokenizer is collapsed\. Only 0\.0% .*stop_on_collapse"):
         launch(run, "fit", "quantizer", config)
     assert not (run / "quantizer").exists()
+
+
+def test_what_is_examined_is_what_was_fitted(quantizer_run, tmp_path):
+    """The shipped sizes stand in the configuration, the artefact's recipe is used: all SIDs are reproduced."""
+    run = copied(quantizer_run, tmp_path / "run", "quantizer")
+    launch(run, "validate", "quantizer", overlay(1))
+    found = json.loads((run / "doctor.json").read_text("utf-8"))
+    assert found["figures"]["reproduced"] == 1
+    assert found["quantizer"] == read_manifest(run / "quantizer").fingerprint
+
+
+def test_a_pass_that_misses_texts_is_refused(quantizer_run, tmp_path, monkeypatch):
+    """Batches of 4 texts, and only half of the five allowed; a rehearsal of one batch fits nothing and hands nothing on."""
+    run = copied(quantizer_run, tmp_path / "run", "quantizer")
+    config = overlays()["quantizer"]
+    config["data"]["init_args"]["batch_size"] = 4
+    monkeypatch.setenv("ONESEARCH_TRACEBACK", "1")
+    with pytest.raises(UserError, match="saw 8 of 20 texts"):
+        launch(run, "validate", "quantizer", config, "--trainer.limit_val_batches", "0.5")
+    before = read_manifest(run / "quantizer")
+    launch(run, "fit", "quantizer", config, "--trainer.fast_dev_run", "true")
+    assert read_manifest(run / "quantizer") == before

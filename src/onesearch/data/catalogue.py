@@ -82,4 +82,4 @@ class CatalogueData(lightning.LightningDataModule):
     def _batch(self, rows: Sequence[int]) -> CatalogueBatch:
         items = [self.items[row] for row in rows if row < len(self.items)]
         queries = [self.queries[row - len(self.items)] for row in rows if row >= len(self.items)]
-        return CatalogueBatch(items, queries)
+        return CatalogueBatch(items, queries, len(self.items) + len(self.queries))

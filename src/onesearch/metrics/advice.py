@@ -90,7 +90,7 @@ def _first_level(f: Mapping[str, float], size: int) -> list[Rule]:
         ),
         (
             "poor",
-            pure - named < 0.2,
+            pure - named < 0.2 * (1 - named),
             f"Codes of level 1 hardly know the categories: they name {pure:.0%} of them, the largest category alone "
             f"{named:.0%}. The encoder's neighbours are not alike: see val/recall@10 of its stage.",
         ),

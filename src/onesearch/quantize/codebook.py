@@ -74,6 +74,19 @@ class CodebookRecipe(ABC):
         """
 
 
+def check_sizes(rq_sizes: Sequence[int], opq_sizes: Sequence[int]) -> None:
+    """Refuse layers without codes, and a codebook without layers.
+
+    Raises:
+        UserError: it names the field.
+    """
+    for field, sizes in (("rq_sizes", rq_sizes), ("opq_sizes", opq_sizes)):
+        if any(size < 1 for size in sizes):
+            raise UserError(f"{field} is {tuple(sizes)}: every layer needs at least 1 code.")
+    if not rq_sizes and not opq_sizes:
+        raise UserError("rq_sizes and opq_sizes are both empty: a codebook needs a layer.")
+
+
 def check_embeddings(embeddings: Tensor, rq_sizes: Sequence[int], opq_sizes: Sequence[int]) -> None:
     """Refuse what no codebook can be fitted on.
 

@@ -21,6 +21,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from onesearch.quantize.nearest import Scores
+from onesearch.types import UserError
 
 Effort = Literal["exact", "fast", "faiss"]
 """`exact` ends on all vectors, `fast` on a sample; `faiss` is its k-means, 25 iterations, on GPUs where it has them."""
@@ -178,7 +179,7 @@ def _faiss_kmeans(vectors: Tensor, num_centroids: int, seed: int) -> Tensor:
     try:
         import faiss  # an optional engine: the core runs without it
     except ImportError as error:
-        raise ValueError("effort is 'faiss', but faiss is not installed: install faiss-cpu or use 'exact'.") from error
+        raise UserError("effort is 'faiss', but faiss is not installed: install faiss-cpu or use 'exact'.") from error
     trainer = faiss.Kmeans(
         vectors.shape[1],
         num_centroids,

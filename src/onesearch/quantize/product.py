@@ -74,12 +74,14 @@ def _principal_rotation(vectors: Tensor, num_parts: int) -> Tensor:
     centred = vectors - vectors.mean(dim=0)
     variances, axes = torch.linalg.eigh((centred.T @ centred / len(vectors)).double())
     width = vectors.shape[1] // num_parts
+    logs = variances.clamp(min=1e-12).log()
+    logs -= logs.min()  # variances below 1 would make a product smaller with every axis that is dealt
     parts: list[list[int]] = [[] for _ in range(num_parts)]
     products = [0.0] * num_parts
     for axis in reversed(range(len(variances))):  # eigh sorts ascending
         open_parts = [number for number in range(num_parts) if len(parts[number]) < width]
         part = min(open_parts, key=lambda number: products[number])
         parts[part].append(axis)
-        products[part] += float(variances[axis].clamp(min=1e-12).log())
+        products[part] += float(logs[axis])
     rotation: Tensor = axes.T[[axis for part in parts for axis in part]]
     return rotation.to(vectors.dtype)

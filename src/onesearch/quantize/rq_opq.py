@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from onesearch.quantize.codebook import Codebook, CodebookRecipe, check_embeddings
+from onesearch.quantize.codebook import Codebook, CodebookRecipe, check_embeddings, check_sizes
 from onesearch.quantize.kmeans import Effort
 from onesearch.quantize.product import fit_product, quantize_product, reconstruct_product
 from onesearch.quantize.residual import (
@@ -119,6 +119,11 @@ class RqOpqRecipe(CodebookRecipe):
     normalize_residuals: bool = True
     slack: float | None = 1.1
     effort: Effort = "exact"
+
+    def __post_init__(self) -> None:
+        check_sizes(self.rq_sizes, self.opq_sizes)
+        if self.slack is not None and self.slack < 1:
+            raise UserError(f"slack is {self.slack}: below 1 the codes cannot hold all vectors; use 1.1, or null.")
 
     def fit(self, embeddings: Tensor, seed: int = 0) -> RqOpq:
         """Fit on embeddings [N, D]; every layer starts from its own seed after `seed`."""

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
-from onesearch.quantize.codebook import Codebook, CodebookRecipe, check_embeddings
+from onesearch.quantize.codebook import Codebook, CodebookRecipe, check_embeddings, check_sizes
 from onesearch.quantize.kmeans import kmeans
 from onesearch.quantize.nearest import nearest
 from onesearch.quantize.residual import ROWS
@@ -106,11 +106,16 @@ class RqVaeRecipe(CodebookRecipe):
     batch_size: int = 1024
     lr: float = 1e-3
 
+    def __post_init__(self) -> None:
+        check_sizes(self.rq_sizes, ())
+
     def fit(self, embeddings: Tensor, seed: int = 0) -> RqVae:
         """Fit on embeddings [N, D]."""
         check_embeddings(embeddings, self.rq_sizes, ())
-        with torch.random.fork_rng(), torch.enable_grad():
+        # Lightning validates in inference mode, whose tensors know no gradient.
+        with torch.inference_mode(False), torch.enable_grad(), torch.random.fork_rng():
             torch.manual_seed(seed)
+            embeddings = embeddings.clone()
             model = RqVae(self.rq_sizes, embeddings.shape[1], self.latent, self.hidden).to(embeddings.device)
             optimizer = torch.optim.AdamW(model.parameters(), self.lr, weight_decay=0.0)
             for _ in range(max(1, self.epochs // 4)):

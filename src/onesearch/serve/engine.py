@@ -97,7 +97,12 @@ class SearchEngine:
         verify(folder, "generator", [run / "quantizer"])
         generator, tokenizer, settings = load_generator(folder, MARKERS)
         return cls(
-            khqe or Khqe.open(run), generator, tokenizer, settings["form"], Views(**settings["views"]), num_beams
+            khqe or Khqe.open(run, with_added=True),
+            generator,
+            tokenizer,
+            settings["form"],
+            Views(**settings["views"]),
+            num_beams,
         )
 
     def prompt(self, context: SearchContext) -> Prompt:

@@ -14,7 +14,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from numpy.typing import NDArray
 from torch import Tensor
 
-from onesearch.artifacts import verify, write_json
+from onesearch.artifacts import read_manifest, verify, write_json
 from onesearch.catalogue import Arrivals, add
 from onesearch.keywords.lexicon import Lexicon, mine_lexicon
 from onesearch.keywords.marked import marked_values, pairs, united
@@ -24,10 +24,11 @@ from onesearch.metrics.doctor import Catalogue, diagnose
 from onesearch.models.tagger import Tagger
 from onesearch.models.text_encoder import TextEncoder
 from onesearch.quantize.codebook import CodebookRecipe
+from onesearch.quantize.codebooks import describe, read_recipe
 from onesearch.quantize.rq_opq import RqOpqRecipe
 from onesearch.report.terminal import show, show_arrivals
 from onesearch.sid.priority import bucket_priority
-from onesearch.stages.stage import Optimization, Stage
+from onesearch.stages.stage import Optimization, Stage, is_trial
 from onesearch.types import ArrivalBatch, CatalogueBatch, UserError
 
 
@@ -72,35 +73,47 @@ class QuantizerStage(Stage):
         """Read the aligned encoder and mine the core keywords; where a codebook is fitted already, read that."""
         if hasattr(self, "encoder"):
             return
+        verb = self.trainer.state.fn
         self.log_tables = Log.open(self.run / "log")
-        if self.trainer.state.fn == TrainerFn.FITTING:
+        if verb == TrainerFn.FITTING:
             self.encoder = TextEncoder.load(self.run / "encoder").requires_grad_(False)
             self.keyword_encoder = KeywordEncoder(self.encoder, self._mine())
+            self.export_config = {"codebook": describe(self.recipe), "seed": self.seed}
         else:
-            self.khqe = Khqe.open(self.run)
+            self.khqe = Khqe.open(self.run, with_added=verb == TrainerFn.PREDICTING)
             self.keyword_encoder, self.encoder = self.khqe.encoder, self.khqe.encoder.encoder
+            config = read_manifest(self.run / "quantizer").config  # what is examined is what was fitted
+            self.recipe, self.seed = read_recipe(config["codebook"]), config["seed"]
 
     def configure_optimizers(self) -> None:  # type: ignore[override]
         """Nothing is learnt by gradient."""
 
     def on_train_epoch_start(self) -> None:
-        """Forget the embeddings of an earlier pass."""
+        """Forget an earlier pass."""
         self.embedded: list[Tensor] = []
+        self.queries: list[str] = []
 
     def training_step(self, batch: CatalogueBatch, _: int) -> None:
         """Embed one batch of texts."""
         self.embedded.append(self.keyword_encoder.embed([*batch.items, *batch.queries]))
+        self.queries += batch.queries
+        self.num_texts = batch.num_texts
 
     def on_train_epoch_end(self) -> None:
         """Fit one codebook on items and queries, code the catalogue, and stop where the codes are of no use."""
-        log = self.log_tables
-        everything = self._gathered()
-        codebook = self.recipe.fit(everything.to(self.device), self.seed).cpu()
-        items = everything[: len(log.item_ids)].clone()  # or the artefact would hold the queries twice
-        codes = codebook.encode(items, self.recipe.slack).numpy()
-        counts = log.item_counts.total(np.arange(len(log.item_ids)))
+        if is_trial(self.trainer):
+            return
+        log, everything = self.log_tables, self._gathered().to(self.device)
+        num_items = len(log.item_ids)
+        codebook = self.recipe.fit(everything, self.seed)
+        codes = codebook.encode(everything[:num_items], self.recipe.slack).cpu().numpy()
+        query_codes = codebook.encode(everything[num_items:]).tolist()
+        everything, codebook = everything.cpu(), codebook.cpu()
+        items = everything[:num_items].clone()  # or the artefact would hold the queries twice
+        counts = log.item_counts.total(np.arange(num_items))
         available = np.asarray(log.items["available"].fill_null(True))
         self.khqe = Khqe(self.keyword_encoder, codebook, log.item_ids, codes, items, bucket_priority(available, counts))
+        self.khqe.know(self.queries, everything[num_items:], query_codes)
         self.diagnosis = diagnose(self._catalogue(everything))
         self.log_dict({f"codebook/{name}": float(value) for name, value in self.diagnosis.figures.items()})
         if self.diagnosis.is_collapsed and self.stop_on_collapse:
@@ -108,11 +121,11 @@ class QuantizerStage(Stage):
 
     def on_validation_epoch_start(self) -> None:
         """As before an epoch of training."""
-        self.embedded = []
+        self.on_train_epoch_start()
 
-    def validation_step(self, batch: CatalogueBatch, _: int) -> None:
+    def validation_step(self, batch: CatalogueBatch, index: int) -> None:
         """Embed one batch of texts."""
-        self.embedded.append(self.keyword_encoder.embed([*batch.items, *batch.queries]))
+        self.training_step(batch, index)
 
     def on_validation_epoch_end(self) -> None:
         """Examine the codebook: figures and a verdict go to `RUN/doctor.json` and the terminal."""
@@ -120,7 +133,8 @@ class QuantizerStage(Stage):
         items = everything[: len(self.log_tables.item_ids)]
         diagnosis = diagnose(self._catalogue(everything), self._refitted(everything, items))
         diagnosis.figures["reproduced"] = self._reproduced(items)
-        write_json(self.run / "doctor.json", diagnosis.as_json())
+        fingerprint = read_manifest(self.run / "quantizer").fingerprint
+        write_json(self.run / "doctor.json", {**diagnosis.as_json(), "quantizer": fingerprint})
         show(diagnosis)
 
     def on_predict_epoch_start(self) -> None:
@@ -144,15 +158,24 @@ class QuantizerStage(Stage):
         return {"quality": self.diagnosis.figures, "verdict": self.diagnosis.verdict, "num_keywords": num_keywords}
 
     def _gathered(self) -> Tensor:
-        """[N, D] all embeddings of the pass, items first."""
+        """[N, D] all embeddings of the pass, items first.
+
+        Raises:
+            UserError: the pass did not see every text.
+        """
         everything = torch.cat(self.embedded)
         self.embedded.clear()
+        if len(everything) != self.num_texts:
+            raise UserError(
+                f"The quantizer saw {len(everything)} of {self.num_texts} texts: run it on one device, and without "
+                "limits on its batches."
+            )
         return everything
 
     def _catalogue(self, everything: Tensor) -> Catalogue:
         """What the doctor looks at, from the embeddings of items and queries."""
         codebook, items = self.khqe.codebook, self.log_tables.items
-        codes = self.khqe.item_codes[: len(items)]  # what came after the fit is judged by its drift
+        codes = self.khqe.item_codes
         categories = [names[-1] if names else "" for names in items["category"].to_pylist()]
         decoded = torch.cat([codebook.decode(part) for part in torch.from_numpy(codes).split(65_536)])
         return Catalogue(
@@ -178,7 +201,7 @@ class QuantizerStage(Stage):
     def _reproduced(self, items: Tensor) -> float:
         """The share of items that are given the SID that stands in the artefact."""
         codes = self.khqe.codebook.encode(items, self.recipe.slack).numpy()
-        return float((codes == self.khqe.item_codes[: len(codes)]).all(axis=1).mean())
+        return float((codes == self.khqe.item_codes).all(axis=1).mean())
 
     def _mine(self) -> Lexicon:
         log = self.log_tables
