@@ -94,7 +94,7 @@ def test_what_is_examined_is_what_was_fitted(quantizer_run, tmp_path):
 
 
 def test_a_pass_that_misses_texts_is_refused(quantizer_run, tmp_path, monkeypatch):
-    """Batches of 4 texts, and only half of the five allowed; a rehearsal of one batch fits nothing and hands nothing on."""
+    """Only half of five batches of 4 texts are allowed; a rehearsal of one batch fits nothing and hands nothing on."""
     run = copied(quantizer_run, tmp_path / "run", "quantizer")
     config = overlays()["quantizer"]
     config["data"]["init_args"]["batch_size"] = 4

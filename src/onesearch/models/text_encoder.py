@@ -142,16 +142,18 @@ class TextEncoder(nn.Module):
         self.tokenizer.save_pretrained(folder)
         if isinstance(self.projection, nn.Linear):
             save_file({"weight": self.projection.weight.detach().contiguous()}, folder / "projection.safetensors")
-        (folder / SETTINGS).write_text(json.dumps({"pooling": self.pooling}) + "\n", "utf-8")
+        (folder / SETTINGS).write_text(
+            json.dumps({"pooling": self.pooling, "max_length": self.max_length}) + "\n", "utf-8"
+        )
 
     @classmethod
-    def load(cls, folder: Path, max_length: int = 64) -> "TextEncoder":
+    def load(cls, folder: Path) -> "TextEncoder":
         """Read what `save` wrote, ready for inference."""
-        file, settings = folder / "projection.safetensors", folder / SETTINGS
+        file, written = folder / "projection.safetensors", folder / SETTINGS
         weight = load_file(file)["weight"] if file.is_file() else None
-        pooling: Pooling = json.loads(settings.read_text("utf-8"))["pooling"] if settings.is_file() else "mean"
+        settings = json.loads(written.read_text("utf-8")) if written.is_file() else {}  # older folders have none
         dim = None if weight is None else weight.shape[0]
-        encoder = cls(read_transformer(folder), load_tokenizer(folder), dim, max_length, pooling)
+        encoder = cls(read_transformer(folder), load_tokenizer(folder), dim, **settings)
         if weight is not None:
             encoder.projection.load_state_dict({"weight": weight})
         return encoder.eval()

@@ -44,6 +44,7 @@ class EncoderStage(Stage):
         backbone: the transformer under the encoder.
         dim: D, width of the embeddings; None: the transformer's own, without a projection.
         pooling: `mean` over tokens, or `cls`, for which BGE was trained.
+        max_length: longer texts are cut when they are encoded, in tokens; in training the data cuts at its own length.
         temperature: τ of InfoNCE.
         weights: λ of each loss.
         tokenizer: a pretrained tokenizer by name; None: the run's own one.
@@ -60,6 +61,7 @@ class EncoderStage(Stage):
         backbone: EncoderBackbone = FreshEncoder(),
         dim: int | None = 128,
         pooling: Pooling = "mean",
+        max_length: int = 64,
         temperature: float = 0.05,
         weights: AlignmentWeights = AlignmentWeights(),
         tokenizer: str | None = None,
@@ -70,6 +72,7 @@ class EncoderStage(Stage):
         self.backbone = backbone
         self.dim = dim
         self.pooling = pooling
+        self.max_length = max_length
         self.temperature = temperature
         self.weights = weights
         self.tokenizer_name = tokenizer
@@ -86,7 +89,9 @@ class EncoderStage(Stage):
             return
         if self.trainer.state.fn == "fit":
             tokenizer = load_tokenizer(self.tokenizer_name or self.run / "tokenizer")
-            self.encoder = TextEncoder(self.backbone.build(tokenizer), tokenizer, self.dim, pooling=self.pooling)
+            self.encoder = TextEncoder(
+                self.backbone.build(tokenizer), tokenizer, self.dim, self.max_length, self.pooling
+            )
             self.encoder.train()  # what is loaded comes ready for inference, without dropout
         else:
             verify(self.run / "encoder", "encoder", [self.run / "log"])
