@@ -90,7 +90,7 @@ def test_a_pretrained_encoder_is_read_with_its_weights(tokenizer, tmp_path):
 @pytest.fixture
 def by_first_token(encoder, tokenizer):
     """The same transformer, pooled by its first token, without a projection."""
-    return TextEncoder(encoder.transformer, tokenizer, dim=None, max_length=7, pooling="cls").eval()
+    return TextEncoder(encoder.transformer, tokenizer, dim=None, max_length=50, pooling="cls").eval()
 
 
 @torch.no_grad()
@@ -106,7 +106,7 @@ def test_cls_is_the_first_token_and_no_projection_keeps_the_width(by_first_token
 def test_pooling_width_and_length_are_kept_with_the_encoder(by_first_token, tmp_path):
     by_first_token.save(tmp_path)
     again = TextEncoder.load(tmp_path)
-    assert (again.pooling, again.dim, again.max_length) == ("cls", 16, 7)
+    assert (again.pooling, again.dim, again.max_length) == ("cls", 16, 50)
     assert torch.equal(again.embed(TEXTS), by_first_token.embed(TEXTS))
 
 
