@@ -23,7 +23,7 @@ def make_data(tiny_run):
         data.prepare_data()
         data.setup("fit")
         if relations is not None:
-            data.fit_relations = relations
+            data.fit_relations = data.known_relations = relations
         return data
 
     return make
