@@ -217,6 +217,16 @@ def test_judgments_of_low_cosine_are_left_out(make_data):
     assert next(iter(loader)).hard.shape == (8, 0)
 
 
+def test_all_judgments_need_no_cosines(make_data):
+    """Hard negatives alone embed the clicked queries and the catalogue, and nothing else."""
+    data = make_data(hard=HardNegatives(1, 0, 12, first_epoch=0))
+    loader = data.train_dataloader()
+    asked = []
+    data.mine(0, lambda texts: asked.append(texts) or letters(texts))
+    assert asked == [sorted({query for query, _ in data.fit_relations.q2i}), data.item_texts]
+    assert loader.collate_fn.judged == data.fit_relations.judged
+
+
 def test_a_fragment_has_no_hard_negatives(make_data):
     """ "acme" is no query of the log: what is near to the query that it replaces may well answer it."""
     given = Relations([("red boots", 0)] * 8, [], [], [], [])

@@ -142,8 +142,9 @@ class AlignmentData(lightning.LightningDataModule):
             self.collate.num_hard = self.hard.num
             # A click that the cosine filter dropped is no reason to push its item away.
             self.collate.near = mine_near(self.known_relations, self.item_texts, embed, self.hard)
-        judged = self.fit_relations.judged
-        self.collate.judged = confusable(judged, self.item_texts, embed, self.hard.judged_share)
+        if self.hard.judged_share < 1:
+            judged = self.fit_relations.judged
+            self.collate.judged = confusable(judged, self.item_texts, embed, self.hard.judged_share)
 
     def _mined(self, log: Log) -> Relations:
         return mine_relations(log, log.contexts(*self.fit_splits), self.miners)
