@@ -83,12 +83,12 @@ def test_the_quantizer_finds_the_tagged_keywords_without_attributes(bare_run):
     """With min_pv 1 all colours and things are core keywords though no attribute names them; the tagger is a parent."""
     config = overlays()["quantizer"]
     launch(bare_run, "fit", "quantizer", config)
-    assert Khqe.open(bare_run).encoder.lexicon.values == []
+    assert Khqe.open(bare_run).encoder.matcher.values == []
     config["model"]["init_args"]["tagger"] = True
     launch(bare_run, "fit", "quantizer", config)
     verify(bare_run / "quantizer", "quantizer", [bare_run / name for name in ("log", "encoder", "tagger")])
     khqe = Khqe.open(bare_run)
-    assert set(khqe.encoder.lexicon.values) == {*COLORS, *THINGS}
+    assert set(khqe.encoder.matcher.values) == {*COLORS, *THINGS}
     types = {keyword.value: keyword.type for keyword in khqe.encoder.lexicon.keywords}
     assert types == dict.fromkeys(COLORS, "Color") | dict.fromkeys(THINGS, "Entity")
 
