@@ -81,7 +81,9 @@ class TaggingData(lightning.LightningDataModule):
         self.seed = seed
 
     def prepare_data(self) -> None:
-        """Train the tokenizer, once on one process."""
+        """Train the tokenizer, once on one process, where there is something to learn."""
+        if self.trainer is not None and self.trainer.state.fn != "fit":
+            return  # a tagger that stands was fitted with the one that is there
         if self.tokenizer_name is None:
             ensure_tokenizer(self.run, self.vocab_size)
 
