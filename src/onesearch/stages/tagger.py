@@ -103,6 +103,8 @@ class TaggerStage(Stage):
 
     def on_validation_epoch_end(self) -> None:
         """Precision, recall and F1 of all types together, of titles and queries apart; F1 of each type."""
+        if self.trainer.sanity_checking:
+            return
         self.counts.copy_(self._over_processes(self.epoch_counts))
         total = self.counts.sum(0)
         scores = {"": total.sum(0), **{f"{name}/": self.counts[row].sum(0) for row, name in enumerate(SOURCES)}}
