@@ -35,7 +35,7 @@ def test_embedding_by_hand(tiny_khqe):
 
 def test_mined_keywords_are_the_attribute_values(tiny_khqe):
     """The shop's queries name colours and kinds: both are core keywords."""
-    assert {"red", "boots", "kettle"} <= set(tiny_khqe.encoder.lexicon.values)
+    assert {"red", "boots", "kettle"} <= set(tiny_khqe.encoder.matcher.values)
 
 
 def test_item_embeddings_are_those_of_the_item_texts(tiny_khqe, tiny_log):

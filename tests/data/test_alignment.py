@@ -23,7 +23,7 @@ def make_data(tiny_run):
         data.prepare_data()
         data.setup("fit")
         if relations is not None:
-            data.fit_relations = relations
+            data.fit_relations = data.known_relations = relations
         return data
 
     return make
@@ -215,6 +215,16 @@ def test_judgments_of_low_cosine_are_left_out(make_data):
     assert len(loader.collate_fn.judged) == 6
     assert set(loader.collate_fn.judged) <= set(data.fit_relations.judged)
     assert next(iter(loader)).hard.shape == (8, 0)
+
+
+def test_all_judgments_need_no_cosines(make_data):
+    """Hard negatives alone embed the clicked queries and the catalogue, and nothing else."""
+    data = make_data(hard=HardNegatives(1, 0, 12, first_epoch=0))
+    loader = data.train_dataloader()
+    asked = []
+    data.mine(0, lambda texts: asked.append(texts) or letters(texts))
+    assert asked == [sorted({query for query, _ in data.fit_relations.q2i}), data.item_texts]
+    assert loader.collate_fn.judged == data.fit_relations.judged
 
 
 def test_a_fragment_has_no_hard_negatives(make_data):

@@ -7,6 +7,7 @@ from transformers import BertConfig, BertModel
 from onesearch.artifacts import read_manifest
 from onesearch.data.alignment import AlignmentData
 from onesearch.data.cosine_filter import CosineFilter, alike, kept
+from onesearch.data.hard_negatives import HardNegatives
 from onesearch.data.relations import Relations
 from onesearch.models.text_tokenizer import train_tokenizer
 
@@ -66,6 +67,24 @@ def test_the_data_learns_from_what_the_checkpoint_keeps(checkpoint, tiny_run_cop
     facts = read_manifest(tiny_run_copy / "encoder_pairs").facts
     assert facts["q2i"] == {"mined": len(pairs), "kept": len(want)}
     assert len(data.validation_relations.q2i) == len(every.validation_relations.q2i)  # what is measured stays whole
+
+
+def test_a_dropped_click_is_no_hard_negative(checkpoint, tiny_run_copy):
+    """A cosine above 2 keeps no pair; still no query is given an item that was clicked for it."""
+    hard = HardNegatives(1, first_rank=0, last_rank=36, first_epoch=0)
+    nothing = CosineFilter(checkpoint, 2.0, "mean")
+    data = AlignmentData(tiny_run_copy, vocab_size=400, cosine_filter=nothing, hard=hard)
+    data.prepare_data()
+    data.setup("fit")
+    data.collate = data._collate(data.fit_relations)
+    data.mine(0, nothing.embed)
+    clicked = {(c.query, item) for c in data.log_tables.contexts("train") for item in c.clicked + c.purchased}
+    near = data.collate.near
+    negatives = {(query, item) for query, place in near.place.items() for item in near.rows[place].tolist()}
+    assert data.fit_relations.q2i == []
+    assert set(near.place) == {query for query, _ in clicked}
+    assert not clicked & negatives
+    assert any(item >= 0 for _, item in negatives)
 
 
 def test_filtered_once_until_something_changes(checkpoint, tiny_run_copy, monkeypatch):

@@ -55,3 +55,11 @@ def test_confusable_judgments_are_the_most_alike():
 def test_an_empty_window_is_refused():
     with pytest.raises(UserError, match=r"first_rank is 10 and hard\.last_rank is 10"):
         HardNegatives(1, 10, 10)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("num", -1), ("refresh", 0), ("first_epoch", -1), ("judged_share", 1.5), ("judged_share", -0.1)]
+)
+def test_settings_out_of_range_are_refused(name, value):
+    with pytest.raises(UserError, match=rf"hard\.{name} is {value}: give"):
+        HardNegatives(**{name: value})

@@ -6,7 +6,7 @@ import torch
 from onesearch.data.tagging import TaggingData
 from onesearch.models.bio import NO_TEXT, spans_of
 from onesearch.models.tagger import tokenize_with_offsets
-from onesearch.types import Span
+from onesearch.types import Span, UserError
 
 
 @pytest.fixture
@@ -50,7 +50,13 @@ def test_held_out_items_are_hidden_whole(make_data, tiny_log):
     rows = {tiny_log.items["title"].to_pylist().index(example.text) for example in held}
     answered = {c.query for c in tiny_log.contexts("train") if set(c.clicked) - rows}
     assert {e.text for e in data.fit_texts if e.is_query} == answered
-    assert make_data(held_out=1.0).fit_texts == []
+    assert make_data(held_out=0.99).fit_texts == []  # 36 titles, rounded
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.0, 10])
+def test_a_share_that_leaves_nothing_to_learn_is_refused(tmp_path, share):
+    with pytest.raises(UserError, match=f"held_out is {share}: give a share"):
+        TaggingData(tmp_path, held_out=share)
 
 
 def test_validation_queries_are_not_learnt_from(make_data, tiny_log):

@@ -2,6 +2,7 @@
 
 import shutil
 
+import lightning
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -9,10 +10,12 @@ import torch
 
 from handful import CONFIGS, THINGS, copied, facts, fingerprint, logged, refusal
 from onesearch.artifacts import verify
+from onesearch.data.alignment import AlignmentData
 from onesearch.log.prepared import Log
 from onesearch.log.text import item_texts
 from onesearch.main import main
 from onesearch.models.text_encoder import TextEncoder
+from onesearch.stages.encoder import EncoderStage
 
 QUIET = ("--trainer.accelerator", "cpu", "--trainer.enable_progress_bar", "false")
 
@@ -91,6 +94,33 @@ def test_predict_embeds_the_catalogue_with_the_exported_encoder(encoder_run, tmp
     assert found == {"format": form, "num_items": 16, "num_queries": len(names)}
     assert fingerprint(run, "tokenizer") == before
     assert sorted(path.name for path in run.iterdir() if path.name.startswith(".")) == []
+
+
+def test_some_of_the_catalogue_replaces_no_embeddings(encoder_run, tmp_path, capsys):
+    """A rehearsal writes nothing; a limit is refused, as a number or as a share; one above all texts limits nothing."""
+    run = copied(encoder_run, tmp_path / "run")
+    predict = ("predict", "-c", str(CONFIGS / "encoder.yaml"), "--run", str(run), *QUIET)
+    few = (*predict, "--data.init_args.embed_batch_size", "2", "--trainer.limit_predict_batches")
+    main([*few, "100"])
+    before = fingerprint(run, "embeddings")
+    main([*predict, "--trainer.fast_dev_run", "true"])
+    for limit in ("3", "0.5"):
+        sentence = refusal(capsys, *few, limit)
+        assert sentence.startswith(f"trainer.limit_predict_batches is {limit}: {run}/embeddings would hold some")
+    assert fingerprint(run, "embeddings") == before
+    assert facts(run, "embeddings")["num_items"] == 16
+    assert sorted(path.name for path in run.iterdir() if path.name.startswith(".")) == []
+
+
+def test_one_writer_serves_several_predictions(tiny_run_copy, monkeypatch):
+    stage, data = EncoderStage(tiny_run_copy), AlignmentData(tiny_run_copy)
+    writers = stage.configure_callbacks()
+    monkeypatch.setattr(EncoderStage, "configure_callbacks", lambda _: writers)
+    options = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar"), False)
+    trainer = lightning.Trainer(accelerator="cpu", default_root_dir=tiny_run_copy, **options)
+    for _ in range(2):
+        trainer.predict(stage, data)
+        assert facts(tiny_run_copy, "embeddings")["num_items"] == 36
 
 
 def test_two_processes_share_the_work(encoder_run, tmp_path):

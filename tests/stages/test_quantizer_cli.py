@@ -43,7 +43,7 @@ def test_first_codes_are_the_nearest_centroids(quantizer_run, codes):
 def test_core_keywords_are_the_shops_words(quantizer_run):
     """Each colour (an attribute of items) and each thing (which shoppers type) is a keyword, and nothing else is."""
     khqe = Khqe.open(quantizer_run)
-    assert set(khqe.encoder.lexicon.values) == {*COLORS, *THINGS}
+    assert set(khqe.encoder.matcher.values) == {*COLORS, *THINGS}
 
 
 def test_the_artefact_encodes_as_the_stage_did(quantizer_run):

@@ -1,5 +1,6 @@
 """`onesearch fit` of the tagger, on titles of two words; and the quantizer that mines keywords with it."""
 
+import re
 import shutil
 
 import pyarrow as pa
@@ -7,7 +8,21 @@ import pytest
 import torch
 from transformers import BertConfig, BertModel
 
-from handful import COLORS, CONFIGS, THINGS, backbone, facts, launch, logged, overlay, overlays, refusal
+from handful import (
+    COLORS,
+    CONFIGS,
+    ENCODER,
+    FIT_SPLITS,
+    THINGS,
+    backbone,
+    facts,
+    fingerprint,
+    launch,
+    logged,
+    overlay,
+    overlays,
+    refusal,
+)
 from onesearch.artifacts import verify
 from onesearch.khqe import Khqe
 from onesearch.log.prepared import Log
@@ -40,6 +55,33 @@ def test_validate_measures_the_last_checkpoint(tagger_run, capsys):
     """The same figure as at the end of the fit."""
     launch(tagger_run, "validate", "tagger", overlays()["tagger"], "--ckpt_path", "last")
     assert "val/items/f1" in capsys.readouterr().out
+
+
+def test_validate_measures_what_was_handed_on(tagger_run, tmp_path, capsys):
+    """Without a checkpoint, under the shipped sizes, which are others; the tokenizer stays."""
+    for folder in ("log", "tokenizer", "tagger"):
+        shutil.copytree(tagger_run / folder, tmp_path / folder)
+    before = fingerprint(tmp_path, "tokenizer")
+    launch(tmp_path, "validate", "tagger", overlay(1, data={"held_out": 0.25, "fit_splits": FIT_SPLITS}))
+    assert re.search(r"val/items/f1\W+1\.0\W", capsys.readouterr().out)
+    assert fingerprint(tmp_path, "tokenizer") == before
+
+
+def test_validate_without_a_tagger_says_what_to_run(tagger_run, tmp_path, capsys):
+    for folder in ("log", "tokenizer"):
+        shutil.copytree(tagger_run / folder, tmp_path / folder)
+    options = ("--run", str(tmp_path), "--trainer.accelerator", "cpu")
+    sentence = refusal(capsys, "validate", "-c", str(CONFIGS / "tagger.yaml"), *options)
+    assert sentence.startswith(f"{tmp_path}/tagger holds no finished artefact")
+
+
+def test_a_sanity_check_is_no_validation(shop_run, tmp_path):
+    """An epoch before the first validation: the facts have no figures."""
+    shutil.copytree(shop_run / "log", tmp_path / "log")
+    model = {"backbone": backbone("text_encoder.FreshEncoder", ENCODER)}
+    config = overlay(1, model, {"vocab_size": 300, "held_out": 0.25}, num_sanity_val_steps=2, check_val_every_n_epoch=2)
+    launch(tmp_path, "fit", "tagger", config)
+    assert facts(tmp_path, "tagger")["f1"] == {"items": {}, "queries": {}}
 
 
 def test_starts_from_a_pretrained_encoder_and_its_tokenizer(shop_run, tmp_path):
@@ -83,12 +125,12 @@ def test_the_quantizer_finds_the_tagged_keywords_without_attributes(bare_run):
     """With min_pv 1 all colours and things are core keywords though no attribute names them; the tagger is a parent."""
     config = overlays()["quantizer"]
     launch(bare_run, "fit", "quantizer", config)
-    assert Khqe.open(bare_run).encoder.lexicon.values == []
+    assert Khqe.open(bare_run).encoder.matcher.values == []
     config["model"]["init_args"]["tagger"] = True
     launch(bare_run, "fit", "quantizer", config)
     verify(bare_run / "quantizer", "quantizer", [bare_run / name for name in ("log", "encoder", "tagger")])
     khqe = Khqe.open(bare_run)
-    assert set(khqe.encoder.lexicon.values) == {*COLORS, *THINGS}
+    assert set(khqe.encoder.matcher.values) == {*COLORS, *THINGS}
     types = {keyword.value: keyword.type for keyword in khqe.encoder.lexicon.keywords}
     assert types == dict.fromkeys(COLORS, "Color") | dict.fromkeys(THINGS, "Entity")
 

@@ -96,9 +96,9 @@ class AlignmentData(lightning.LightningDataModule):
         self.log_tables = Log.open(self.run / "log")
         self.item_texts = item_texts(self.log_tables.items)
         if stage == "fit":
-            self.fit_relations = self._mined(self.log_tables)
+            self.fit_relations = self.known_relations = self._mined(self.log_tables)
             if self.cosine_filter is not None:
-                self.fit_relations = kept(self.fit_relations, read_masks(self.run))
+                self.fit_relations = kept(self.known_relations, read_masks(self.run))
         if stage != "predict":
             contexts = self.log_tables.contexts("validation")
             self.validation_relations = mine_relations(self.log_tables, contexts, self.miners)
@@ -140,9 +140,11 @@ class AlignmentData(lightning.LightningDataModule):
         self.has_mined = True
         if self.hard.num:
             self.collate.num_hard = self.hard.num
-            self.collate.near = mine_near(self.fit_relations, self.item_texts, embed, self.hard)
-        judged = self.fit_relations.judged
-        self.collate.judged = confusable(judged, self.item_texts, embed, self.hard.judged_share)
+            # A click that the cosine filter dropped is no reason to push its item away.
+            self.collate.near = mine_near(self.known_relations, self.item_texts, embed, self.hard)
+        if self.hard.judged_share < 1:
+            judged = self.fit_relations.judged
+            self.collate.judged = confusable(judged, self.item_texts, embed, self.hard.judged_share)
 
     def _mined(self, log: Log) -> Relations:
         return mine_relations(log, log.contexts(*self.fit_splits), self.miners)

@@ -52,6 +52,11 @@ class HardNegatives:
                 f"hard.first_rank is {self.first_rank} and hard.last_rank is {self.last_rank}: give a window of ranks, "
                 "the first below the last."
             )
+        for name, least in (("num", 0), ("refresh", 1), ("first_epoch", 0)):
+            if getattr(self, name) < least:
+                raise UserError(f"hard.{name} is {getattr(self, name)}: give {least} or more.")
+        if not 0 <= self.judged_share <= 1:
+            raise UserError(f"hard.judged_share is {self.judged_share}: give a share from 0 to 1.")
 
     def due(self, epoch: int, has_mined: bool) -> bool:
         """Whether to mine at the start of an epoch; a fit that goes on has mined nothing yet."""

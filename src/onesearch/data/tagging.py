@@ -22,7 +22,7 @@ from onesearch.log.prepared import Log
 from onesearch.log.text import normalize_query
 from onesearch.models.bio import NO_TEXT, tags_of
 from onesearch.models.tagger import tokenize_with_offsets
-from onesearch.types import SearchContext, Span, TaggingBatch
+from onesearch.types import SearchContext, Span, TaggingBatch, UserError
 
 
 class TaggedText(NamedTuple):
@@ -42,7 +42,7 @@ class TaggingData(lightning.LightningDataModule):
         tokenizer: a pretrained tokenizer by name; None trains one on the log.
         vocab_size: size of the trained tokenizer.
         fit_splits: the splits of the log whose clicked queries are learnt from.
-        held_out: share of the items that are kept for validation, 0 to 1.
+        held_out: share of the items that are kept for validation, from 0 and below 1.
         unmarked: most training texts without any span, as a share of those with one, 0 to 1: they teach what is no
             value, but many only lack an attribute.
         lower_rate: share of training titles that are read in lower case, as queries are.
@@ -66,6 +66,8 @@ class TaggingData(lightning.LightningDataModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
+        if not 0 <= held_out < 1:
+            raise UserError(f"held_out is {held_out}: give a share from 0 and below 1, of the items that validate.")
         self.run = Path(run)
         self.batch_size = batch_size
         self.tokenizer_name = tokenizer
@@ -79,7 +81,9 @@ class TaggingData(lightning.LightningDataModule):
         self.seed = seed
 
     def prepare_data(self) -> None:
-        """Train the tokenizer, once on one process."""
+        """Train the tokenizer, once on one process, where there is something to learn."""
+        if self.trainer is not None and self.trainer.state.fn != "fit":
+            return  # a tagger that stands was fitted with the one that is there
         if self.tokenizer_name is None:
             ensure_tokenizer(self.run, self.vocab_size)
 

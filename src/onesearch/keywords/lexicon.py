@@ -34,11 +34,6 @@ class Lexicon:
 
     keywords: tuple[Keyword, ...]
 
-    @property
-    def values(self) -> list[str]:
-        """The distinct values in the order of the keywords: what the encoder encodes, one row each."""
-        return list(dict.fromkeys(keyword.value for keyword in self.keywords))
-
     def matcher(self) -> KeywordMatcher:
         """An automaton over these keywords."""
         return KeywordMatcher((keyword.type, keyword.value) for keyword in self.keywords)

@@ -40,10 +40,11 @@ def marked_values(
     matcher = KeywordMatcher([*known, *sorted(set().union(*marked))])
     stands: Counter[tuple[str, str]] = Counter()
     agreed: Counter[tuple[str, str]] = Counter()
-    for text, keys in zip(texts, marked, strict=True):
-        matches = {(match.type, match.value) for match in matcher.find(text)}
-        stands.update(matches)
-        agreed.update(matches & keys)
+    found = matcher.find_all(texts)
+    for row, keyword in set(zip(found.texts.tolist(), found.keywords.tolist(), strict=True)):
+        keys = {(type_, matcher.values[keyword]) for type_ in matcher.types[keyword]}
+        stands.update(keys)
+        agreed.update(keys & marked[row])
     counting = {key for key, count in agreed.items() if count >= min_share * stands[key]}
     return [_by_type(sorted(keys & counting)) for keys in marked]
 

@@ -18,8 +18,8 @@ class Gathered:
         return bool(self.parts)
 
     def add(self, *columns: Tensor) -> None:
-        """One more part: the numbers of its rows [B], then any columns [B, …]."""
-        self.parts.append(columns)
+        """One more part, kept on the CPU: the numbers of its rows [B], then any columns [B, …]."""
+        self.parts.append(tuple(column.cpu() for column in columns))
 
     def table(self) -> list[Tensor]:
         """The columns with every row once, by its number."""

@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from onesearch.artifacts import verify, writing
-from onesearch.types import NamedTexts
+from onesearch.stages.stage import is_trial
+from onesearch.types import NamedTexts, UserError
 
 EmbeddingFormat = Literal["parquet", "numpy"]
 
@@ -99,7 +100,7 @@ PARTS: dict[EmbeddingFormat, type[Part]] = {"parquet": ParquetPart, "numpy": Num
 
 
 class EmbeddingWriter(BasePredictionWriter):
-    """Streams what `predict` returns into an artefact; nothing is kept in memory.
+    """Streams what `predict` returns into an artefact; nothing is kept in memory. A rehearsal writes nothing.
 
     Args:
         folder: the artefact's.
@@ -111,11 +112,24 @@ class EmbeddingWriter(BasePredictionWriter):
         super().__init__("batch")
         self.folder, self.parents, self.form = folder, parents, form
         self.beside = folder.with_name(f".{folder.name}.parts")  # where all processes write
-        self.parts: dict[str, Part] = {}
+        self.parts: dict[str, Part] = {}  # of this process, by table
 
     def on_predict_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """An empty folder for the parts, left over from no earlier attempt."""
+        """An empty folder for the parts, left over from no earlier attempt.
+
+        Raises:
+            UserError: `limit_predict_batches` leaves some texts out.
+        """
         trainer.predict_loop.return_predictions = False
+        if is_trial(trainer):
+            return
+        loaders = trainer.predict_dataloaders or ()
+        if any(number < len(loader) for number, loader in zip(trainer.num_predict_batches, loaders, strict=True)):
+            raise UserError(
+                f"trainer.limit_predict_batches is {trainer.limit_predict_batches}: {self.folder} would hold some of "
+                "the texts only. Leave it out, or rehearse with trainer.fast_dev_run, which writes nothing."
+            )
+        self.parts = {}  # those of an earlier start are closed
         if trainer.is_global_zero:
             shutil.rmtree(self.beside, ignore_errors=True)
             self.beside.mkdir(parents=True)
@@ -132,6 +146,8 @@ class EmbeddingWriter(BasePredictionWriter):
         dataloader_idx: int,
     ) -> None:
         """Append a batch to this process' part of its table."""
+        if is_trial(trainer):
+            return
         if batch.table not in self.parts:
             stem = self.beside / f"{batch.table}-{trainer.global_rank:05d}"
             self.parts[batch.table] = PARTS[self.form](stem, NAMES[batch.table], prediction.shape[1])
@@ -139,6 +155,8 @@ class EmbeddingWriter(BasePredictionWriter):
 
     def on_predict_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Close the parts; the first process makes an artefact of them."""
+        if is_trial(trainer):
+            return
         for part in self.parts.values():
             part.close()
         trainer.strategy.barrier("embeddings: parts")

@@ -106,7 +106,7 @@ class EncoderStage(Stage):
             data.mine(self.current_epoch, self.embed_all)
 
     def embed_all(self, texts: Sequence[str]) -> Tensor:
-        """Unit vectors [len(texts), D] on the CPU of every process; each embeds its share."""
+        """Unit vectors [len(texts), D] on every process' device, where they are searched; each embeds its share."""
         share = -(-len(texts) // self.trainer.world_size)
         start = self.trainer.global_rank * share
         own = self.encoder.embed(texts[start : start + share])
@@ -115,10 +115,10 @@ class EncoderStage(Stage):
         return self._gathered(padded)[: len(texts)]
 
     def _gathered(self, tensor: Tensor) -> Tensor:
-        """The rows of all processes, rank by rank, on the CPU; the processes must have equally many."""
+        """The rows of all processes, rank by rank, on the device; the processes must have equally many."""
         gathered = self.all_gather(tensor.to(self.device))
         assert isinstance(gathered, Tensor)
-        return gathered.flatten(0, gathered.ndim - tensor.ndim).cpu()
+        return gathered.flatten(0, gathered.ndim - tensor.ndim)
 
     def embed(self, batch: AlignmentBatch) -> Tensor:
         """Unit vectors [T, D] of the queries, then the items."""

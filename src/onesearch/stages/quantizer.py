@@ -211,7 +211,7 @@ class QuantizerStage(Stage):
         asked_for: list[tuple[str, str]] = []
         if self.uses_tagger:
             verify(self.run / "tagger", "tagger", [self.run / "log"])
-            tagger = Tagger.load(self.run / "tagger").to(self.device)
+            tagger = Tagger.load(self.run / "tagger").to(self.trainer.strategy.root_device)
             texts = titles + queries
             marked = marked_values(texts, tagger.spans(texts), pairs(attributes))
             attributes, asked_for = united(attributes, marked[: len(titles)]), pairs(marked[len(titles) :])

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from onesearch.artifacts import verify
 from onesearch.metrics.spans import count_spans, span_scores
 from onesearch.models.tagger import Tagger
 from onesearch.models.text_encoder import EncoderBackbone, FreshEncoder
@@ -56,16 +57,21 @@ class TaggerStage(Stage):
         self.dropout = dropout
         self.max_length = max_length
         self.tokenizer_name = tokenizer
-        # Of the latest validation, and of the first epoch: in the checkpoint, for the facts of a fit that goes on.
+        # Of the latest validation, and of the last epoch: in the checkpoint, for the facts of a fit that goes on.
         self.register_buffer("counts", torch.zeros(len(SOURCES), len(ATTRIBUTE_TYPES), 3, dtype=torch.int64))
         self.register_buffer("seen", torch.zeros(len(ATTRIBUTE_TYPES), dtype=torch.int64))
 
     def configure_model(self) -> None:
-        """Build the tagger once the DataModule has prepared the tokenizer."""
-        if not hasattr(self, "tagger"):
+        """To fit, build the tagger once the DataModule has prepared the tokenizer; else read the fitted one."""
+        if hasattr(self, "tagger"):
+            return
+        if self.trainer.state.fn == "fit":
             tokenizer = load_tokenizer(self.tokenizer_name or self.run / "tokenizer")
             # What is read pretrained comes in evaluation mode, and Lightning keeps it there.
             self.tagger = Tagger(self.backbone.build(tokenizer), tokenizer, self.dropout, self.max_length).train()
+        else:
+            verify(self.run / "tagger", "tagger", [self.run / "log"])
+            self.tagger = Tagger.load(self.run / "tagger")
 
     def on_train_epoch_start(self) -> None:
         """Count this process's spans by type."""
@@ -97,6 +103,8 @@ class TaggerStage(Stage):
 
     def on_validation_epoch_end(self) -> None:
         """Precision, recall and F1 of all types together, of titles and queries apart; F1 of each type."""
+        if self.trainer.sanity_checking:
+            return
         self.counts.copy_(self._over_processes(self.epoch_counts))
         total = self.counts.sum(0)
         scores = {"": total.sum(0), **{f"{name}/": self.counts[row].sum(0) for row, name in enumerate(SOURCES)}}
