@@ -126,7 +126,7 @@ class TextEncoder(nn.Module):
         """Unit vectors [len(texts), D], on the CPU; texts of similar length share a batch."""
         was_training = self.training
         self.eval()
-        embeddings = torch.empty(len(texts), self.dim)
+        embeddings = torch.empty(len(texts), self.dim, device="cpu")  # not where a trainer builds its models
         by_length = sorted(range(len(texts)), key=lambda i: len(texts[i]))
         for start in range(0, len(texts), batch_size):
             rows = by_length[start : start + batch_size]
