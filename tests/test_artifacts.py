@@ -55,6 +55,18 @@ def test_a_new_artefact_replaces_the_older_one_whole(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
 
 
+@pytest.mark.parametrize("is_broken", [False, True])
+def test_a_link_is_replaced_and_what_it_leads_to_stays(tmp_path, is_broken):
+    if not is_broken:
+        write(tmp_path / "there", "old")
+    (tmp_path / "a").symlink_to(tmp_path / "there", target_is_directory=True)
+    write(tmp_path / "a", "new")
+    assert not (tmp_path / "a").is_symlink()
+    assert (tmp_path / "a" / "deep" / "codes.txt").read_text("utf-8") == "new"
+    assert is_broken or (tmp_path / "there" / "deep" / "codes.txt").read_text("utf-8") == "old"
+    assert {path.name for path in tmp_path.iterdir()} == ({"a"} if is_broken else {"a", "there"})
+
+
 def test_the_fingerprint_is_of_the_content(tmp_path):
     """Same kind, bytes and parents: the same fingerprint in another folder; one other byte, kind or parent: another."""
     first = read_manifest(write(tmp_path / "a")).fingerprint

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from handful import facts, fingerprint, in_this_process, launch, logged, overlays, recipe, refusal, write
-from onesearch.artifacts import verify
+from onesearch.artifacts import verify, writing
 from onesearch.main import main
-from onesearch.pipeline import STEPS
+from onesearch.pipeline import STEPS, is_current, run_step
 
 NAMES = [step.name for step in STEPS]
 
@@ -102,6 +102,27 @@ def test_a_damaged_artefact_is_made_again(folder):
     (run / "sft_align" / "adapter.safetensors").unlink()
     assert verbs(again(folder)) == ["quantizer fit", "sft_align fit"]
     assert {name: fingerprint(run, name) for name in kept} == kept
+
+
+def test_a_step_is_current_until_its_configuration_or_a_parent_changes(tmp_path, monkeypatch):
+    """By hand-made artefacts: what skips a step is what `is_current` says of it."""
+    encoder, config = STEPS[1], write(tmp_path / "encoder.yaml", {"seed_everything": 0})
+    with writing(tmp_path / "log", "log"):
+        pass
+
+    def fit(*_) -> None:
+        with writing(tmp_path / "encoder", "encoder", [tmp_path / "log"]):
+            pass
+
+    monkeypatch.setattr("onesearch.pipeline._launch", fit)
+    assert not is_current(encoder, tmp_path, [config])
+    run_step(encoder, tmp_path, [config])
+    assert is_current(encoder, tmp_path, [config])
+    assert not is_current(encoder, tmp_path, [config], options=["--data.init_args.seed", "1"])
+    assert not is_current(encoder, tmp_path, [write(tmp_path / "other.yaml", {"seed_everything": 1})])
+    shutil.rmtree(tmp_path / "log")
+    assert not is_current(encoder, tmp_path, [config])
+    assert not is_current(encoder, tmp_path, [config], {"log"})  # it was made with one
 
 
 def test_until_ends_early(tmp_path):

@@ -130,11 +130,17 @@ def _sha256(path: Path) -> str:
 
 
 def _move_into_place(temporary: Path, folder: Path) -> None:
-    """Rename over `folder`; the older one is kept beside it until the new one stands."""
-    if folder.exists():
+    """Rename over `folder`; the older one is kept beside it until the new one stands.
+
+    Where the older one is a link, the link goes and what it leads to stays.
+    """
+    if os.path.lexists(folder):
         old = temporary.with_name(temporary.name + ".old")
         os.replace(folder, old)
         os.replace(temporary, folder)
-        shutil.rmtree(old)
+        if old.is_symlink():
+            old.unlink()
+        else:
+            shutil.rmtree(old)
     else:
         os.replace(temporary, folder)

@@ -16,6 +16,7 @@ import time
 from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -104,12 +105,12 @@ def run_step(
         left_out: steps that this run does without.
         options: further options of the command line.
     """
-    key = _key(step, run, left_out, files, options)
-    stamp = run / "training" / step.name / "step.json"
-    known = json.loads(stamp.read_text("utf-8")) if stamp.is_file() else {}
-    if known.get("key") == key and known.get("done") and _is_intact(run / step.name):
+    known = _known(step, run)
+    if is_current(step, run, files, left_out, options):
         console.print(f"[dim]{step.name}: unchanged, skipped ({known['seconds']:.0f} s when it ran)[/dim]")
         return
+    key = _key(step, run, left_out, files, options)
+    stamp = _stamp(step, run)
     if known.get("key") != key:
         shutil.rmtree(stamp.parent, ignore_errors=True)  # checkpoints of another configuration are no start
     stamp.parent.mkdir(parents=True, exist_ok=True)
@@ -120,6 +121,29 @@ def run_step(
     seconds = time.monotonic() - start
     write_json(stamp, {"key": key, "done": True, "seconds": seconds})
     console.print(f"[green]{step.name}: done in {seconds:.0f} s[/green]")
+
+
+def is_current(
+    step: Step, run: Path, files: Sequence[Path], left_out: Set[str] = frozenset(), options: Sequence[str] = ()
+) -> bool:
+    """Whether what a step left is intact and made from what there is now; the arguments are those of `run_step`."""
+    known = _known(step, run)
+    if not known.get("done") or not _is_intact(run / step.name):
+        return False
+    try:
+        return bool(known["key"] == _key(step, run, left_out, files, options))
+    except ArtifactError:  # a parent is gone
+        return False
+
+
+def _stamp(step: Step, run: Path) -> Path:
+    return run / "training" / step.name / "step.json"
+
+
+def _known(step: Step, run: Path) -> dict[str, Any]:
+    """What the last start of a step noted of itself."""
+    stamp = _stamp(step, run)
+    return json.loads(stamp.read_text("utf-8")) if stamp.is_file() else {}
 
 
 def _command(verb: str, run: Path, files: Sequence[Path], options: Sequence[str]) -> list[str]:

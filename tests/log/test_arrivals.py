@@ -37,6 +37,45 @@ def test_csv_and_parquet_are_read_too(tmp_path):
     assert read_arrivals(tmp_path / "new.parquet")["title"].to_pylist() == ["Red mug"]
 
 
+def test_a_lone_string_is_a_list_of_one(tmp_path):
+    """Not of its letters; one row may hold a string where the next holds a list."""
+    rows = [
+        {"item_id": "a", "title": "Red mug", "category": "cups", "attributes": {"Color": "red", "Brand": ""}},
+        {"item_id": "b", "title": "Blue mug", "category": ["cups", "mugs"], "attributes": {"Color": ["blue", "navy"]}},
+    ]
+    table = read_arrivals(jsonl(tmp_path / "new.jsonl", rows))
+    assert table["category"].to_pylist() == [["cups"], ["cups", "mugs"]]
+    assert table["attributes"].to_pylist() == [[("Color", ["red"])], [("Color", ["blue", "navy"])]]
+    (tmp_path / "new.csv").write_text("item_id,title,category,brand\n1,Red mug,cups,Hexa\n2,Blue mug,,\n", "utf-8")
+    table = read_arrivals(tmp_path / "new.csv")
+    assert table["category"].to_pylist() == [["cups"], None]
+    assert table["brand"].to_pylist() == ["Hexa", None]
+
+
+def test_ids_and_titles_stay_as_they_are_written(tmp_path):
+    """Neither a number nor a date is read into them; a JSON number is an ID too, beside one that is not."""
+    (tmp_path / "new.csv").write_text("item_id,title\n007,2024-01-01\n", "utf-8")
+    assert read_arrivals(tmp_path / "new.csv").select(["item_id", "title"]).to_pylist() == [
+        {"item_id": "007", "title": "2024-01-01"}
+    ]
+    rows = [{"item_id": "2024-01-01", "title": "2024-01-02"}, {"item_id": 7, "title": "Red mug"}]
+    table = read_arrivals(jsonl(tmp_path / "new.jsonl", rows))
+    assert table["item_id"].to_pylist() == ["2024-01-01", "7"]
+    assert table["title"].to_pylist() == ["2024-01-02", "Red mug"]
+
+
+def test_attributes_of_parquet_are_a_map_or_a_struct(tmp_path):
+    """A struct's fields that a row lacks are null, and no attribute."""
+    columns = {"item_id": ["a", "b"], "title": ["Red mug", "Hexa mug"]}
+    rows = [[("Color", ["red"])], [("Brand", ["Hexa"])]]
+    for attributes in (
+        pa.array(rows, ITEMS.field("attributes").type),
+        pa.array([dict(row) for row in rows]),
+    ):
+        pq.write_table(pa.table({**columns, "attributes": attributes}), tmp_path / "new.parquet")
+        assert read_arrivals(tmp_path / "new.parquet")["attributes"].to_pylist() == rows
+
+
 def test_queries_are_normalised_and_distinct(tmp_path):
     path = jsonl(tmp_path / "q.jsonl", [{"query": "Red  Mug"}, {"query": "red mug"}, {"query": None}, {"query": "cup"}])
     assert read_queries(path) == ["red mug", "cup"]
@@ -49,6 +88,11 @@ def test_queries_are_normalised_and_distinct(tmp_path):
         ([ROWS[0], {"item_id": "b", "title": " "}], "row 2: 'title' is empty"),
         ([ROWS[1], ROWS[1]], "row 2: item_id 'b' came in row 1 too"),
         ([{**ROWS[1], "attributes": {"Colour": ["red"]}}], "row 1: 'Colour' is no attribute type"),
+        ([ROWS[0], {**ROWS[1], "attributes": "red"}], "row 2: 'attributes' does not name the types"),
+        ([{**ROWS[1], "attributes": ["red"]}], "row 1: 'attributes' does not name the types"),
+        ([{**ROWS[1], "attributes": 7}], "row 1: 'attributes' does not name the types"),
+        ([{**ROWS[1], "attributes": {"Color": 7}}], "a value does not fit the columns of an item"),
+        ([ROWS[1], ["b"]], "row 2: a row is an object"),
         ([{**ROWS[1], "price": "cheap"}], "a value does not fit the columns of an item"),
     ],
 )

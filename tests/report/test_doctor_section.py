@@ -1,13 +1,15 @@
 """What the doctor found, as the page says it."""
 
 import json
+from dataclasses import asdict
 
 import numpy as np
 import pytest
-from leftovers import add_doctor, add_lexicon
+from leftovers import SPEC, add_doctor, add_lexicon
 from walked import Walked
 
-from onesearch.artifacts import write_json
+from handful import fingerprint
+from onesearch.artifacts import write_json, writing
 from onesearch.metrics.doctor import Catalogue, diagnose
 from onesearch.report import doctor
 from onesearch.report.usage import points
@@ -33,7 +35,7 @@ def test_a_codebook_that_nobody_examined_says_how(tmp_path):
     add_doctor(tmp_path)
     (tmp_path / "doctor.json").unlink()
     text = "".join(walked(tmp_path).text)
-    assert f"onesearch validate -c configs/quantizer.yaml --run {tmp_path}" in text
+    assert f"onesearch validate -c configs/quantizer.yaml -c configs/RECIPE/quantizer.yaml --run {tmp_path}" in text
 
 
 def test_a_diagnosis_of_an_earlier_codebook_is_not_shown(examined):
@@ -42,6 +44,19 @@ def test_a_diagnosis_of_an_earlier_codebook_is_not_shown(examined):
     text = "".join(walked(examined).text)
     assert "fitted anew" in text
     assert "CUR" not in text
+
+
+def test_a_codebook_of_the_same_shape_is_told_by_its_fingerprint(examined):
+    """What was examined is shown as long as it is what stands there; one other code makes it another codebook."""
+    for codes, is_shown in (("0 1", True), ("0 2", False)):
+        with writing(examined / "quantizer", "quantizer") as folder:
+            write_json(folder / "spec.json", asdict(SPEC))
+            (folder / "codes").write_text(codes, "utf-8")
+        if is_shown:
+            rewrite(examined, quantizer=fingerprint(examined, "quantizer"))
+        text = "".join(walked(examined).text)
+        assert ("CUR" in text) is is_shown
+        assert ("fitted anew after it was examined: onesearch validate" in text) is not is_shown
 
 
 def test_curves_have_as_many_points_as_the_doctor_takes():

@@ -73,7 +73,7 @@ def test_a_run_without_anything_says_what_to_run(tmp_path, capsys):
         sentence = refusal(capsys, "report", "--run", str(run))
         assert sentence.startswith(f"{run} holds nothing to report on")
         assert f"onesearch pipeline --run {run} --until quantizer" in sentence
-        assert "onesearch validate -c configs/quantizer.yaml" in sentence
+        assert "onesearch validate -c configs/quantizer.yaml -c configs/RECIPE/quantizer.yaml" in sentence
         assert not (run / "report.html").exists()
 
 

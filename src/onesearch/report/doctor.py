@@ -5,6 +5,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from onesearch.artifacts import read_manifest
 from onesearch.metrics.advice import Advice
 from onesearch.metrics.doctor import Bucket, CategoryPurity, Diagnosis
 from onesearch.report.elements import bar, element, join, note
@@ -31,16 +32,28 @@ def section(run: Path) -> Section | None:
     diagnosis = None if content is None else _diagnosis(run / "doctor.json", content)
     if diagnosis is None:
         html = _how_to(run, "has not been examined")
-    elif points(SidSpec(**spec)) != [len(curve) for curve in diagnosis.usage]:
+    elif _is_of_another(run / "quantizer", SidSpec(**spec), content, diagnosis):
         html = _how_to(run, "was fitted anew after it was examined")
     else:
         html = _findings(diagnosis, SidSpec(**spec))
     return Section("doctor", TITLE, html)
 
 
+def validate_command(run: Path) -> str:
+    """How a codebook is examined, with the overlay of the recipe that it was fitted by."""
+    return f"onesearch validate -c configs/quantizer.yaml -c configs/RECIPE/quantizer.yaml --run {run}"
+
+
 def _how_to(run: Path, reason: str) -> Markup:
-    command = f"onesearch validate -c configs/quantizer.yaml --run {run}"
-    return element("p", f"The codebook of this run {reason}: ", element("code", command))
+    return element("p", f"The codebook of this run {reason}: ", element("code", validate_command(run)))
+
+
+def _is_of_another(quantizer: Path, spec: SidSpec, content: dict[str, Any], diagnosis: Diagnosis) -> bool:
+    """Whether another codebook was examined; diagnoses that do not name theirs are told by the shape alone."""
+    examined = content.get("quantizer")
+    if examined is not None and examined != read_manifest(quantizer).fingerprint:
+        return True
+    return points(spec) != [len(curve) for curve in diagnosis.usage]
 
 
 def _diagnosis(path: Path, content: dict[str, Any]) -> Diagnosis:
@@ -55,7 +68,7 @@ def _diagnosis(path: Path, content: dict[str, Any]) -> Diagnosis:
             [Advice(**advice) for advice in content["advice"]],
         )
     except (KeyError, TypeError) as error:
-        again = "run `onesearch validate -c configs/quantizer.yaml` again"
+        again = f"run `{validate_command(path.parent)}` again"
         raise UserError(f"{path} was written by another version ({error}): {again}.") from error
 
 

@@ -27,7 +27,7 @@ def write_report(run: Path) -> Path:
     if not sections:
         raise UserError(
             f"{run} holds nothing to report on: run `onesearch pipeline --run {run} --until quantizer`, then "
-            f"`onesearch validate -c configs/quantizer.yaml --run {run}`."
+            f"`{doctor.validate_command(run)}`."
         )
     path = run / "report.html"
     path.write_text(page(f"OneSearch · {run.resolve().name}", sections), "utf-8")

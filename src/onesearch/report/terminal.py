@@ -70,7 +70,8 @@ def study_table(rows: Sequence[Mapping[str, Any]]) -> Table:
         table.add_column(name, justify="right", no_wrap=True)
     for row in rows:
         figures = [f"{100 * row['figures'][name]:.2f}" if name in row["figures"] else "–" for name in STUDY_FIGURES]
-        first, *others = (row["metrics"][name] for name in metrics)
-        found = f"{first['value']:.3f} ({first['low']:.3f}–{first['high']:.3f})"
-        table.add_row(row["variant"], *figures, found, *(f"{other['value']:.3f}" for other in others))
+        found = [f"{row['metrics'][name]['value']:.3f}" for name in metrics]
+        if metrics:
+            found[0] += " ({low:.3f}–{high:.3f})".format(**row["metrics"][metrics[0]])
+        table.add_row(row["variant"], *figures, *found)
     return table

@@ -28,10 +28,12 @@ def section(run: Path) -> Section | None:
     columns = [column(cells) for cells in zip(*map(_cells, rows), strict=True)]
     measured = zip([row["variant"] for row in rows], *columns, strict=True)
     published = [(f"{name} (published)", *figures) for name, *figures in PUBLISHED]
-    searches = " and ".join(f"{number:,}" for number in sorted({row["num_searches"] for row in rows}))
+    numbers = sorted({row["num_searches"] for row in rows if row["metrics"]})
+    searches = " and ".join(f"{number:,}" for number in numbers)
     notes = [
         note(
-            f"Higher is better in every column; the best is bold. Metrics of {searches} searches, with 95% intervals."
+            "Higher is better in every column; the best is bold.",
+            f" Metrics of {searches} searches, with 95% intervals." if numbers else None,
         ),
         note("Published rows: arXiv 2509.03236, on the authors' data; compare the order, not the level."),
         note(content.get("note")),
