@@ -149,8 +149,9 @@ def search(
     from onesearch.log.prepared import Log
     from onesearch.serve.engine import SearchEngine
 
+    log = Log.open(run / "log")
     engine = SearchEngine.open(run, stage, num_beams=num_beams)
-    log = Log.open(run / "log", engine.khqe.added_items)
+    log = log.with_items(engine.khqe.added_items)
     table = Table(
         "#", "item", "title", "price", "SID", "log p", title=f"{query}" + (f"  (user {user})" if user else "")
     )

@@ -23,5 +23,5 @@ def test_the_loss_falls(reward_run):
     """56 searches in batches of 16 are 4 steps an epoch."""
     loss = logged(reward_run, "reward", "train/loss")
     assert len(loss) == facts(reward_run, "reward")["num_steps"]
-    assert sum(loss[-4:]) < 0.1 * sum(loss[:4])
+    assert sum(loss[-4:]) < 0.2 * sum(loss[:4])
     verify(reward_run / "reward", "reward", [reward_run / "log", reward_run / "quantizer"])

@@ -105,7 +105,7 @@ def test_a_generator_on_another_codebook_is_refused(align_run, tmp_path, capsys)
     """The quantizer is fitted again with other sizes: the sentence names both codebooks."""
     run = copied(align_run, tmp_path / "run", "quantizer", "sft_align")
     config = overlays()["quantizer"]
-    config["model"]["init_args"]["rq_sizes"] = [4, 4, 2]
+    config["model"]["init_args"]["codebook"]["init_args"]["rq_sizes"] = [4, 4, 2]
     launch(run, "fit", "quantizer", config)
     old, new = fingerprint(align_run, "quantizer"), fingerprint(run, "quantizer")
     arguments = ("fit", "-c", str(CONFIGS / "sft_cooccur.yaml"), "--run", str(run), "--trainer.accelerator", "cpu")

@@ -211,14 +211,15 @@ def test_shifts_leave_a_click_to_see(make_search):
 
 
 def test_collate_by_hand(writer):
-    """Two prompts: padded on the right; histories as the three residual codes of each item, -1 where there is none."""
+    """Two prompts: padded on the right; histories as the SID of each item, -1 where there is none."""
     prompts = [Prompt([5, 6, 2], ((0, 2), (), (1,))), Prompt([7, 2])]
     batch = collate_prompts(prompts, writer.item_codes, pad=1)
     assert batch.input_ids.tolist() == [[5, 6, 2], [7, 2, 1]]
     assert batch.attention_mask.tolist() == [[1, 1, 1], [1, 1, 0]]
-    none = [-1, -1, -1]
+    first, second, third = writer.item_codes[:3].tolist()
+    none = [-1] * 5
     assert batch.history.tolist() == [
-        [[[0, 1, 2], [3, 0, 1]], [none, none], [[1, 1, 0], none]],
+        [[first, third], [none, none], [second, none]],
         [[none, none]] * 3,
     ]
     assert batch.input_ids.dtype == batch.history.dtype == torch.int64

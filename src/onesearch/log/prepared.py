@@ -37,13 +37,17 @@ class Log:
         self.added = added
 
     @classmethod
-    def open(cls, folder: Path, added: pa.Table | None = None) -> "Log":
-        """Verify and open the log in `folder`, with the items that came after it.
+    def open(cls, folder: Path) -> "Log":
+        """Verify and open the log in `folder`.
 
         Raises:
             ArtifactError: it is missing, damaged or no log.
         """
-        return cls(Path(folder), verify(Path(folder), "log"), added)
+        return cls(Path(folder), verify(Path(folder), "log"))
+
+    def with_items(self, added: pa.Table | None) -> "Log":
+        """The same log with items that came after it."""
+        return Log(self.folder, self.manifest, added)
 
     @cached_property
     def items(self) -> pa.Table:

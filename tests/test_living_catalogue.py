@@ -48,7 +48,7 @@ def test_a_new_item_can_be_found(run):
     """With as many beams as SIDs every item is in the list, the new one with its own title."""
     arrive(run, [{"item_id": "other", "title": "a thing nobody has seen", "price": 3.0}])
     engine = SearchEngine.open(run, num_beams=200)
-    log = Log.open(run / "log", engine.khqe.added_items)
+    log = Log.open(run / "log").with_items(engine.khqe.added_items)
     hits = engine.search(log, "thing", k=1000)
     assert ("other", "a thing nobody has seen") in {(hit.item_id, hit.title) for hit in hits}
 
