@@ -31,6 +31,13 @@ def test_codes_survive_saving_and_any_batch_size(model, embeddings, tmp_path):
     assert torch.equal(one_by_one, codes[:100])
 
 
+def test_equal_codebooks_are_equal_files(model, tmp_path):
+    """Manifests hold the hashes of files: saving twice gives the same bytes, ten times over."""
+    for number in range(10):
+        model.save(tmp_path / f"{number}.safetensors")
+    assert len({(tmp_path / f"{number}.safetensors").read_bytes() for number in range(10)}) == 1
+
+
 def test_encoding_follows_the_formula(model, embeddings):
     """Plain float64 walk: nearest centroid, subtract, normalise, three times; then the rotated halves."""
     rest, expected = embeddings.double(), []

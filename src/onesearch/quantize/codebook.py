@@ -56,7 +56,9 @@ class Codebook(nn.Module, ABC):
     def save(self, path: Path) -> None:
         """Write a safetensors file that `load_codebook` reads."""
         tensors = {name: tensor.cpu().contiguous() for name, tensor in self.state_dict().items()}
-        save_file(tensors, path, metadata={"class": type(self).__name__, "options": json.dumps(self.options())})
+        # One entry: safetensors writes several in a random order, and equal codebooks must be equal files.
+        description = json.dumps({"class": type(self).__name__, "options": self.options()})
+        save_file(tensors, path, metadata={"codebook": description})
 
 
 class CodebookRecipe(ABC):

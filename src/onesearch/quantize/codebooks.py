@@ -37,9 +37,9 @@ def load_codebook(path: Path) -> Codebook:
     """
     with safe_open(path, framework="pt") as file:
         state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
-        metadata = file.metadata() or {}
-    if metadata.get("class") not in KINDS:
+        description = json.loads((file.metadata() or {}).get("codebook", "{}"))
+    if description.get("class") not in KINDS:
         raise UserError(f"{path} holds no codebook that this version knows: run the quantizer stage again.")
-    codebook = KINDS[metadata["class"]](**json.loads(metadata["options"]))
+    codebook = KINDS[description["class"]](**description["options"])
     codebook.load_state_dict(state)
     return codebook.requires_grad_(False).eval()
