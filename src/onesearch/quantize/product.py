@@ -14,8 +14,8 @@ from onesearch.quantize.kmeans import Effort, Rows, assign, kmeans, lloyd
 from onesearch.quantize.nearest import nearest
 
 POINTS_PER_CODE = 256
-TURNS = {"exact": 8, "fast": 5, "faiss": 8}
-"""Turns between rotation and codebooks; most of the gain comes in the first few."""
+TURNS = {"exact": 4, "fast": 3, "faiss": 4}
+"""Turns between rotation and codebooks: eight more lower the error by half a percent."""
 
 
 @torch.no_grad()
