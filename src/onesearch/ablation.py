@@ -16,6 +16,7 @@ import numpy as np
 
 from onesearch.artifacts import read_manifest, write_json
 from onesearch.evaluate.bootstrap import interval, resampled_means
+from onesearch.evaluate.compare import without_answer
 from onesearch.evaluate.onesearch import OneSearch
 from onesearch.khqe import Khqe
 from onesearch.log.prepared import Log
@@ -174,7 +175,7 @@ def _judged(folder: Path, stage: str, num_beams: int) -> dict[str, Any]:
     log, khqe = Log.open(folder / "log"), Khqe.open(folder)
     searches = [search for search in log.contexts("test") if search.clicked]
     system = OneSearch(stage, SearchEngine.open(folder, stage, khqe, num_beams))
-    blind = [search._replace(clicked=(), purchased=(), impressed=None) for search in searches]
+    blind = [without_answer(search) for search in searches]
     relevant = [set(search.clicked) for search in searches]
     found = hits(pad(system.rank(blind, DEPTH), DEPTH), relevant)
     num_relevant = np.array([len(items) for items in relevant])

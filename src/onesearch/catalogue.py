@@ -43,7 +43,7 @@ class Report(NamedTuple):
     advice: list[str]
 
 
-def add(run: Path, khqe: Khqe, batches: Sequence[Arrivals]) -> Report:
+def add(run: Path, khqe: Khqe, log: Log, batches: Sequence[Arrivals]) -> Report:
     """Code what arrived, append it to the catalogue as a new version, and serve that version.
 
     Raises:
@@ -61,7 +61,6 @@ def add(run: Path, khqe: Khqe, batches: Sequence[Arrivals]) -> Report:
     if not new and not asked:
         num_items, num_queries = len(arrivals.items), len(arrivals.queries)
         raise UserError(f"All {num_items} items and {num_queries} queries have a SID already: nothing was added.")
-    log = Log.open(run / "log")
     fresh = Arrivals(
         [arrivals.items[row] for row in new],
         arrivals.item_embeddings[new],

@@ -124,7 +124,7 @@ def _answers(rankers: Sequence[Ranker], searches: Sequence[SearchContext], size:
             task = progress.add_task(ranker.name, total=len(searches))
             answers.append([])
             for start in range(0, len(searches), size):
-                batch = [_without_answer(search) for search in searches[start : start + size]]
+                batch = [without_answer(search) for search in searches[start : start + size]]
                 answers[-1].extend(_ask(ranker, batch))
                 progress.advance(task, len(batch))
     return answers
@@ -137,7 +137,8 @@ def _ask(ranker: Ranker, batch: Sequence[SearchContext]) -> list[list[int]]:
     return answers
 
 
-def _without_answer(search: SearchContext) -> SearchContext:
+def without_answer(search: SearchContext) -> SearchContext:
+    """What a system may know of a search that it is judged by."""
     return search._replace(clicked=(), purchased=(), impressed=None)
 
 

@@ -71,10 +71,14 @@ class Diagnosis:
         return any(advice.grade == "collapsed" for advice in self.advice)
 
     @property
+    def judgement(self) -> str:
+        """The whole in one sentence."""
+        return f"The tokenizer is {'collapsed' if self.is_collapsed else 'to be improved' if self.advice else 'good'}."
+
+    @property
     def verdict(self) -> str:
-        """One word of judgement, and all advice."""
-        word = "collapsed" if self.is_collapsed else "to be improved" if self.advice else "good"
-        return " ".join([f"The tokenizer is {word}.", *(advice.sentence for advice in self.advice)])
+        """The judgement, and all advice."""
+        return " ".join([self.judgement, *(advice.sentence for advice in self.advice)])
 
     def as_json(self) -> dict[str, Any]:
         """For `write_json`."""
@@ -95,12 +99,13 @@ def diagnose(catalogue: Catalogue, refitted: Codes | None = None) -> Diagnosis:
     figures["reconstruction_error"] = reconstruction_error(catalogue.embeddings, catalogue.decoded)
     figures["twins"] = _twins(catalogue.embeddings)
     figures |= _purities(catalogue) | ({} if refitted is None else _stability(codes, refitted))
-    sizes = np.unique(groups(codes), return_counts=True)[1]
+    members = groups(codes)
+    sizes = np.unique(members, return_counts=True)[1]
     return Diagnosis(
         figures,
         [_curve(codes[:, layer], size) for layer, size in enumerate(catalogue.rq_sizes + catalogue.opq_sizes)],
         {int(size): int(count) for size, count in zip(*np.unique(sizes, return_counts=True), strict=True)},
-        _largest_buckets(catalogue),
+        _largest_buckets(catalogue, members),
         _categories(catalogue),
         advise(figures, (*catalogue.rq_sizes, *catalogue.opq_sizes)[0]),
     )
@@ -172,8 +177,8 @@ def _curve(layer: NDArray[np.int64], size: int) -> list[int]:
     return [int(count) for count in counts[np.linspace(0, size - 1, min(size, _CURVE)).astype(int)]]
 
 
-def _largest_buckets(catalogue: Catalogue) -> list[Bucket]:
-    members = groups(catalogue.codes)
+def _largest_buckets(catalogue: Catalogue, members: NDArray[np.int64]) -> list[Bucket]:
+    """The SIDs of most items; `members` [N] is the number of each item's SID."""
     order = np.argsort(members, kind="stable")
     starts = np.flatnonzero(np.append(True, np.diff(members[order]) > 0))
     buckets = np.split(order, starts[1:])

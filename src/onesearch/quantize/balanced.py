@@ -14,9 +14,7 @@ import torch
 from torch import Tensor
 
 from onesearch.quantize.kmeans import Rows, cluster_means, read
-from onesearch.quantize.nearest import Scores
-
-_ROWS = 16_384  # vectors that are widened to float64 at once
+from onesearch.quantize.nearest import ROWS, Scores
 
 
 def capacity(num_vectors: int, num_centroids: int, slack: float) -> int:
@@ -58,7 +56,7 @@ def balance(vectors: Tensor, centroids: Tensor, slack: float, num_iterations: in
     for _ in range(num_iterations):
         codes = balanced_nearest(vectors, centroids, slack)
         sums = torch.zeros_like(centroids, dtype=torch.float64)
-        for part, coded in zip(vectors.split(_ROWS), codes.split(_ROWS), strict=True):
+        for part, coded in zip(vectors.split(ROWS), codes.split(ROWS), strict=True):
             sums.index_add_(0, coded, part.double())
         updated = cluster_means(sums, torch.bincount(codes, minlength=len(centroids)), centroids)
         if torch.equal(updated, centroids):

@@ -19,6 +19,9 @@ from torch.nn.functional import pad
 TIE = 1e-10
 """Relative distance below which two centroids are equally near: far above float64 rounding, far below any meaning."""
 
+ROWS = 16_384
+"""Vectors that are widened to float64 at once."""
+
 _CHUNK_ELEMENTS = (2**20, 2**25)  # scores held at once: 4 MB stay in a CPU's cache until they are read; on a GPU more
 _SHARES = 32  # the minimum of many columns alone is ten times faster than with its place: see `Lowest`
 _UNIT = 2.0**-24  # rounding of float32

@@ -16,13 +16,10 @@ from torch import Tensor
 
 from onesearch.quantize.balanced import balance, balanced_nearest
 from onesearch.quantize.kmeans import Effort, assign, kmeans
-from onesearch.quantize.nearest import nearest
+from onesearch.quantize.nearest import ROWS, nearest
 
 ZERO = 1e-6
 """Residuals shorter than this are 0: embeddings have length 1 and float32 rounding is 1e-7."""
-
-ROWS = 16_384
-"""Vectors that are widened to float64 at once."""
 
 _BALANCE_POINTS = 256  # vectors a code that balancing looks at
 

@@ -15,9 +15,9 @@ from torch import Tensor
 
 from onesearch.quantize.codebook import Codebook, CodebookRecipe, check_embeddings, check_sizes
 from onesearch.quantize.kmeans import Effort
+from onesearch.quantize.nearest import ROWS
 from onesearch.quantize.product import fit_product, quantize_product, reconstruct_product
 from onesearch.quantize.residual import (
-    ROWS,
     Layer,
     Residuals,
     fit_residual,

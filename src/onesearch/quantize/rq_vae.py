@@ -18,8 +18,7 @@ from torch.nn.functional import mse_loss
 
 from onesearch.quantize.codebook import Codebook, CodebookRecipe, check_embeddings, check_sizes
 from onesearch.quantize.kmeans import kmeans
-from onesearch.quantize.nearest import nearest
-from onesearch.quantize.residual import ROWS
+from onesearch.quantize.nearest import ROWS, nearest
 
 
 class RqVae(Codebook):

@@ -22,9 +22,9 @@ def section(run: Path) -> Section | None:
     """A line for each version that belongs to the run's codebook, from `RUN/catalogue/*/drift.json`."""
     if not (run / "catalogue").is_dir():
         return None
-    from onesearch.sid.versions import versions  # brings torch along, which no other section needs
+    from onesearch.sid.versions import folder_of, versions  # brings torch along, which no other section needs
 
-    drifts = [read_json(run / "catalogue" / f"{version:04d}" / "drift.json") for version in versions(run)]
+    drifts = [read_json(folder_of(run, version) / "drift.json") for version in versions(run)]
     rows = [_row(drift) for drift in drifts if drift is not None]  # the fitted catalogue, version 0, has no drift
     if not rows:
         return None

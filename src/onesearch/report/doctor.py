@@ -98,14 +98,13 @@ def _verdict(diagnosis: Diagnosis) -> Markup:
     """The judgement, coloured by the gravest grade, then each piece of advice with its own."""
     grades = [advice.grade for advice in diagnosis.advice]
     gravest = next((grade for grade in ("collapsed", "poor", "watch") if grade in grades), "good")
-    head = diagnosis.verdict.split(". ")[0].removesuffix(".") + "."
     advice = [
         element("li", element("span", advice.grade, class_=f"grade {advice.grade}"), " ", advice.sentence)
         for advice in diagnosis.advice
     ]
     return element(
         "div",
-        element("p", element("strong", head)),
+        element("p", element("strong", diagnosis.judgement)),
         element("ul", *advice) if advice else None,
         class_=f"verdict {gravest}",
     )

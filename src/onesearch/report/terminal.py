@@ -20,8 +20,7 @@ def show(diagnosis: Diagnosis, console: Console | None = None) -> None:
         out.print(f"{bucket.num_items} items share {tuple(bucket.sid)}:", style="bold")
         for title in bucket.titles:
             out.print(f"  {title}", overflow="ellipsis", no_wrap=True)
-    head, *_ = diagnosis.verdict.split(". ")
-    out.print(head.removesuffix(".") + ".", style="green" if not diagnosis.advice else "bold")
+    out.print(diagnosis.judgement, style="green" if not diagnosis.advice else "bold")
     for advice in diagnosis.advice:
         out.print(f"• {advice.sentence}", style=COLORS[advice.grade])
 

@@ -71,7 +71,7 @@ def switch(run: Path, version: int) -> None:
     if version not in known:
         raise UserError(f"{run} has no version {version} of its catalogue: use one of {', '.join(map(str, known))}.")
     if version != FITTED:
-        verify(_folder(run, version), "catalogue", [run / "quantizer"])
+        verify(folder_of(run, version), "catalogue", [run / "quantizer"])
     (run / "catalogue").mkdir(exist_ok=True)
     pointer = {"version": version, "quantizer": read_manifest(run / "quantizer").fingerprint}
     write_json(run / "catalogue" / "current.json", pointer)
@@ -82,7 +82,7 @@ def read_added(run: Path) -> Added | None:
     version = current_version(run)
     if version == FITTED:
         return None
-    folder = _folder(run, version)
+    folder = folder_of(run, version)
     verify(folder, "catalogue", [run / "quantizer"])
     embeddings = load_file(folder / "embeddings.safetensors")
     items, queries = (pq.read_table(folder / f"{name}.parquet") for name in ("items", "queries"))
@@ -93,7 +93,7 @@ def add_version(run: Path, added: Added, drift: dict[str, Any]) -> int:
     """Write `added` (all since the fit) with its drift report as a new version, and serve it; returns its number."""
     numbers = [int(path.name) for path in (run / "catalogue").glob("[0-9]*")]
     version = max(numbers, default=FITTED) + 1
-    with writing(_folder(run, version), "catalogue", [run / "quantizer"], facts=drift) as folder:
+    with writing(folder_of(run, version), "catalogue", [run / "quantizer"], facts=drift) as folder:
         pq.write_table(added.items, folder / "items.parquet", write_page_checksum=True)
         pq.write_table(added.queries, folder / "queries.parquet", write_page_checksum=True)
         tensors = {"items": added.item_embeddings, "queries": added.query_embeddings}
@@ -117,5 +117,6 @@ def joined(before: Added | None, after: Added) -> Added:
     )
 
 
-def _folder(run: Path, version: int) -> Path:
+def folder_of(run: Path, version: int) -> Path:
+    """Where a version lies, or would."""
     return run / "catalogue" / f"{version:04d}"

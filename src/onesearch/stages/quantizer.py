@@ -148,7 +148,7 @@ class QuantizerStage(Stage):
 
     def on_predict_epoch_end(self) -> None:
         """Append them to the catalogue with SIDs of the frozen codebook."""
-        show_arrivals(*add(self.run, self.khqe, self.arrived))
+        show_arrivals(*add(self.run, self.khqe, self.log_tables, self.arrived))
 
     def export(self, folder: Path) -> dict[str, Any]:
         """Codebook, lexicon, SIDs and embeddings."""
