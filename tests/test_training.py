@@ -9,6 +9,8 @@ import pytest
 from lightning.pytorch.loggers import CSVLogger, WandbLogger
 
 from handful import curves
+from onesearch.models.tagger import Tagger
+from onesearch.models.text_encoder import TextEncoder
 from onesearch.stages.quantizer import QuantizerStage
 from onesearch.training import loggers, stage_name
 
@@ -87,3 +89,14 @@ def test_a_fast_dev_run_leaves_no_artefact(whole_run, tmp_path):
     run = copied(whole_run, tmp_path / "run", "quantizer")
     launch(run, "fit", "reward", overlays(0.0)["reward"], "--trainer.fast_dev_run", "true")
     assert not (run / "reward").exists()
+
+
+@pytest.mark.parametrize("stage", ["encoder", "tagger"])
+def test_a_text_is_cut_where_training_cut_it(whole_run, tmp_path, stage):
+    """`max_length` is written once, for the data: positions that training never saw would mean nothing."""
+    from handful import copied, launch, overlays
+
+    run = copied(whole_run, tmp_path / "run")
+    launch(run, "fit", stage, overlays(0.0)[stage], "--data.init_args.max_length", "7")
+    loaded = {"encoder": TextEncoder, "tagger": Tagger}[stage].load(run / stage)
+    assert loaded.max_length == 7

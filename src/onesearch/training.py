@@ -35,12 +35,13 @@ class StageCLI(LightningCLI):
     """LightningCLI in subclass mode: the YAML names stage and DataModule; the run folder is given once."""
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """`--run`, handed to stage and data; what a prompt shows is written once, for the data."""
+        """`--run`, handed to stage and data; what a prompt shows and where a text is cut is written once, for the data."""
         parser.add_argument("--run", type=Path, default=Path("runs/demo"), help="The run folder.")
         parser.link_arguments("run", "model.init_args.run")
         parser.link_arguments("run", "data.init_args.run")
         parser.link_arguments("data.init_args.views", "model.init_args.views")
         parser.link_arguments("data.init_args.tokenizer", "model.init_args.tokenizer")
+        parser.link_arguments("data.init_args.max_length", "model.init_args.max_length")
         parser.link_arguments("model.init_args.name", "data.init_args.name")
         parser.link_arguments("model.init_args.init_from", "data.init_args.init_from")
 

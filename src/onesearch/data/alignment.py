@@ -32,7 +32,7 @@ class AlignmentData(lightning.LightningDataModule):
         tokenizer: a pretrained tokenizer by name; None trains one on the log.
         vocab_size: size of the trained tokenizer.
         fit_splits: the splits of the log to learn from.
-        max_length: longest text in training, in tokens.
+        max_length: where texts are cut, in tokens, in training and ever after.
         typo_rate: share of queries that get a typo.
         fragment_rate: share of queries that are replaced by a fragment of the clicked item's title.
         bpe_dropout: probability to drop a BPE merge in training.

@@ -47,7 +47,7 @@ class TaggingData(lightning.LightningDataModule):
             value, but many only lack an attribute.
         lower_rate: share of training titles that are read in lower case, as queries are.
         bpe_dropout: probability to drop a BPE merge in training.
-        max_length: longest text, in tokens.
+        max_length: where texts are cut, in tokens, in training and ever after.
         seed: of every random choice.
     """
 

@@ -44,7 +44,8 @@ class EncoderStage(Stage):
         backbone: the transformer under the encoder.
         dim: D, width of the embeddings; None: the transformer's own, without a projection.
         pooling: `mean` over tokens, or `cls`, for which BGE was trained.
-        max_length: longer texts are cut when they are encoded, in tokens; in training the data cuts at its own length.
+        max_length: where texts are cut, in tokens; from the command line it is the data's, for positions that training
+            never saw would mean nothing.
         temperature: τ of InfoNCE.
         weights: λ of each loss.
         tokenizer: a pretrained tokenizer by name; None: the run's own one.

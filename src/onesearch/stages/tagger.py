@@ -33,7 +33,7 @@ class TaggerStage(Stage):
         run: the run folder.
         backbone: the transformer under the tagger.
         dropout: in front of the linear layer.
-        max_length: longest text that is tagged, in tokens.
+        max_length: where texts are cut, in tokens; from the command line it is the data's.
         tokenizer: a pretrained tokenizer by name; None: the run's own one.
         optimization: optimizer and schedule.
     """
