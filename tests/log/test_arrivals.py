@@ -84,30 +84,38 @@ def test_queries_are_normalised_and_distinct(tmp_path):
 @pytest.mark.parametrize(
     ("rows", "sentence"),
     [
-        ([{"item_id": "a"}], "no column 'title'"),
-        ([ROWS[0], {"item_id": "b", "title": " "}], "row 2: 'title' is empty"),
-        ([ROWS[1], ROWS[1]], "row 2: item_id 'b' came in row 1 too"),
-        ([{**ROWS[1], "attributes": {"Colour": ["red"]}}], "row 1: 'Colour' is no attribute type"),
-        ([ROWS[0], {**ROWS[1], "attributes": "red"}], "row 2: 'attributes' does not name the types"),
-        ([{**ROWS[1], "attributes": ["red"]}], "row 1: 'attributes' does not name the types"),
-        ([{**ROWS[1], "attributes": 7}], "row 1: 'attributes' does not name the types"),
-        ([{**ROWS[1], "attributes": {"Color": 7}}], "a value does not fit the columns of an item"),
-        ([ROWS[1], ["b"]], "row 2: a row is an object"),
-        ([{**ROWS[1], "price": "cheap"}], "a value does not fit the columns of an item"),
+        ([{"item_id": "a"}], "lacks the column 'title'"),
+        ([ROWS[0], {"item_id": "b", "title": " "}], "line 2: no title"),
+        ([ROWS[1], ROWS[1]], "line 2: item_id 'b' came before"),
+        ([{**ROWS[1], "attributes": {"Colour": ["red"]}}], "line 1: 'Colour' is no attribute type"),
+        ([ROWS[0], {**ROWS[1], "attributes": "red"}], "line 2: 'attributes' names no types"),
+        ([{**ROWS[1], "attributes": ["red"]}], "line 1: 'attributes' names no types"),
+        ([{**ROWS[1], "attributes": 7}], "line 1: 'attributes' names no types"),
+        ([ROWS[1], ["b"]], "line 2: not a JSON object"),
+        ([{**ROWS[1], "price": "cheap"}], "line 1: price is not a number"),
+        ([{**ROWS[1], "available": "soon"}], "line 1: available is not yes or no"),
     ],
 )
-def test_a_mistake_names_the_row(tmp_path, rows, sentence):
+def test_a_mistake_names_the_line(tmp_path, rows, sentence):
     with pytest.raises(UserError, match=sentence):
         read_arrivals(jsonl(tmp_path / "new.jsonl", rows))
 
 
 def test_files_that_are_none(tmp_path):
-    with pytest.raises(UserError, match=r"new.jsonl is missing"):
+    with pytest.raises(UserError, match=r"new.jsonl does not exist"):
         read_arrivals(tmp_path / "new.jsonl")
-    with pytest.raises(UserError, match=r"new.txt is none of .parquet"):
+    (tmp_path / "new.txt").write_text("item_id", "utf-8")
+    with pytest.raises(UserError, match=r"new.txt ends in '.txt'"):
         read_arrivals(tmp_path / "new.txt")
     (tmp_path / "new.jsonl").write_text("{broken\n", "utf-8")
-    with pytest.raises(UserError, match="cannot be read"):
+    with pytest.raises(UserError, match=r"line 1: not JSON\. Mend the line"):
         read_arrivals(tmp_path / "new.jsonl")
-    with pytest.raises(UserError, match="no column 'query'"):
+    with pytest.raises(UserError, match="lacks the column 'query'"):
         read_queries(jsonl(tmp_path / "q.jsonl", ROWS))
+
+
+def test_numbers_and_flags_of_csv_are_such(tmp_path):
+    (tmp_path / "new.csv").write_text("item_id,title,price,available\n1,Red mug,3.50,no\n2,Cup,,\n", "utf-8")
+    table = read_arrivals(tmp_path / "new.csv")
+    assert table["price"].to_pylist() == [3.5, None]
+    assert table["available"].to_pylist() == [False, None]
