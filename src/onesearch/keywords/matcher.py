@@ -79,7 +79,9 @@ class KeywordMatcher:
                 types.setdefault((value, marked), {})[type_] = None
         self.values = [value for value, _ in types]
         self.types = [list(of_value) for of_value in types.values()]
-        patterns = [marked for _, marked in types]
+        ordered = sorted((marked, row) for row, (_, marked) in enumerate(types))
+        self._rows = np.array([row for _, row in ordered], np.int64)
+        patterns = [marked for marked, _ in ordered]  # sorted, what begins alike lies together: a tenth faster
         self._automaton = AhoCorasick(patterns, MatchKind.LeftmostLongest, implementation=Implementation.ContiguousNFA)
 
     def find(self, text: str) -> list[Match]:
@@ -97,11 +99,13 @@ class KeywordMatcher:
         folded = fold_all(texts)
         marked, places = _mark(folded.codes)
         found = self._automaton.find_matches_as_indexes(text_of(marked))
-        keywords, first, behind = np.fromiter(chain.from_iterable(found), np.int64, 3 * len(found)).reshape(-1, 3).T
+        patterns, first, behind = np.fromiter(chain.from_iterable(found), np.int64, 3 * len(found)).reshape(-1, 3).T
         first, behind = places[first], places[behind]
         rows = np.searchsorted(np.flatnonzero(folded.codes == BREAK), first)
         origins = folded.origins[rows]
-        return Found(rows + first_row, keywords, folded.starts[first] - origins, folded.ends[behind - 1] - origins)
+        return Found(
+            rows + first_row, self._rows[patterns], folded.starts[first] - origins, folded.ends[behind - 1] - origins
+        )
 
 
 def _spaced() -> NDArray[np.bool_]:
