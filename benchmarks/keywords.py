@@ -9,7 +9,7 @@ titles, and the time of folding them is not in its figure; it is in ours.
 Fusion, from matches to unit vectors. The peer takes, text by text, numpy's mean of a list of the keywords' vectors,
 once with the vectors as numpy's arrays and once as Python's lists.
 
-Titles are synthetic (see `titles`). One thread, best of three rounds by turns, in seconds of the processor: what else
+Titles are synthetic (see `titles`). One thread, median of five rounds by turns, in seconds of the processor: what else
 runs on the machine disturbs those less than the clock's.
 """
 
@@ -17,6 +17,7 @@ import argparse
 import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ try:
 except ModuleNotFoundError:
     raise SystemExit("The peer is missing: pip install -e '.[bench]'") from None
 
-ROUNDS = 3
+ROUNDS = 5
 WIDTH = 768  # of an embedding
 Place = tuple[int, int, int, int]  # text, keyword, start, end
 
@@ -60,7 +61,7 @@ def measure_matching(language: str, num_titles: int, num_keywords: int) -> Row:
     keywords = draw_keywords(titles, num_keywords, rng)
     matcher, peer = KeywordMatcher(("Entity", keyword) for keyword in keywords), Peer(keywords)
     folded = [fold_with_positions(title) for title in titles]
-    (ours, found), (theirs, expected) = best_of(lambda: places(matcher, titles), lambda: peer.find_all(folded))
+    (ours, found), (theirs, expected) = median_of(lambda: places(matcher, titles), lambda: peer.find_all(folded))
     assert found == expected, "the two do not find the same"
     return Row(f"matching, {language}", "CPU s", ours, theirs, "pyahocorasick, filtered in Python, without folding")
 
@@ -81,7 +82,7 @@ def measure_fusion(num_texts: int, num_keywords: int) -> list[Row]:
     keyword_rows = torch.from_numpy(np.concatenate(found))
     rows = []
     for kind, vectors in (("arrays", list(keywords.numpy())), ("lists", keywords.tolist())):
-        (ours, fused), (theirs, expected) = best_of(
+        (ours, fused), (theirs, expected) = median_of(
             lambda: fuse(texts, keywords, text_rows, keyword_rows),
             partial(fuse_lists, texts.numpy(), vectors, [drawn.tolist() for drawn in found]),
         )
@@ -91,10 +92,11 @@ def measure_fusion(num_texts: int, num_keywords: int) -> list[Row]:
     return rows
 
 
-def best_of(ours: Callable[[], Any], peer: Callable[[], Any]) -> tuple[tuple[float, Any], tuple[float, Any]]:
-    """The shortest seconds and the result of each, run by turns."""
+def median_of(ours: Callable[[], Any], peer: Callable[[], Any]) -> tuple[tuple[float, Any], tuple[float, Any]]:
+    """The median seconds and a result of each, run by turns."""
     rounds = [(_timed(ours), _timed(peer)) for _ in range(ROUNDS)]
-    return min((mine for mine, _ in rounds), key=_seconds), min((theirs for _, theirs in rounds), key=_seconds)
+    mine, theirs = zip(*rounds, strict=True)
+    return _median(mine), _median(theirs)
 
 
 def _timed(work: Callable[[], Any]) -> tuple[float, Any]:
@@ -103,8 +105,8 @@ def _timed(work: Callable[[], Any]) -> tuple[float, Any]:
     return time.process_time() - start, result
 
 
-def _seconds(timed: tuple[float, Any]) -> float:
-    return timed[0]
+def _median(timed: Sequence[tuple[float, Any]]) -> tuple[float, Any]:
+    return sorted(timed, key=itemgetter(0))[len(timed) // 2]
 
 
 class Peer:

@@ -8,7 +8,8 @@ fit      RQ 1024-1024-512, neither normalised nor balanced. The peers: one faiss
 opq      2 × 256 on what that RQ leaves, beside faiss.OPQMatrix and faiss.ProductQuantizer as they are by default.
 encode   a million vectors to five codes, beside faiss with the same codebooks, its codes unpacked row by row in Python
          or all at once with numpy.
-balance  RQ-OPQ with its third layer balanced beside the same without, normalised as by default.
+balance  RQ-OPQ with its third layer balanced beside the same without: once with residuals normalised, as by default,
+         once raw, as the paper has them. Raw ones of dense clusters are short and share a few codes of layer 3.
 memory   fit and encode as a whole, beside the size of the embeddings.
 
 Vectors are synthetic (see `draw_vectors`). Every run is a process of its own with two threads; ours and the peers'
@@ -246,8 +247,8 @@ def count_differences(folder: Path, name: str) -> dict[str, float]:
 def run_recipe(folder: Path, name: str) -> Run:
     """Fit and encode; with a balanced third layer or without."""
     vectors = torch.from_numpy(np.load(folder / "vectors.npy"))
-    recipe = RqOpqRecipe(RQ, OPQ)
-    recipe = recipe if name == "balanced" else replace(recipe, slack=None)
+    recipe = RqOpqRecipe(RQ, OPQ, normalize_residuals="raw" not in name)
+    recipe = replace(recipe, slack=None) if "not balanced" in name else recipe
     fitted, codebook = _measured(lambda: recipe.fit(vectors))
     encoded, codes = _measured(lambda: codebook.encode(vectors, recipe.slack).numpy())
     figures = {
@@ -344,11 +345,18 @@ def measure_balance(folder: Path, scale: float, rounds: int) -> list[Row]:
     """The third layer with a cap."""
     number = round(200_000 * scale)
     np.save(folder / "vectors.npy", draw_vectors(number, 64).numpy())
-    best = take_turns("recipe", folder, ["balanced", "not balanced"], rounds)
-    case, figures = "fit RQ-OPQ, 64 dims, balanced", best["balanced"].figures
-    rows = compare(case, best["balanced"], best["not balanced"], "the same, not balanced")
-    largest = figures["largest code of layer 3"]
-    return [*rows, Row(case, "largest code of layer 3", largest, capacity(number, RQ[2], 1.1), "its cap")]
+    names = [kind + fit for kind in ("", "raw, ") for fit in ("balanced", "not balanced")]
+    best = take_turns("recipe", folder, names, rounds)
+    rows = []
+    for kind, case in (
+        ("", "fit RQ-OPQ, 64 dims, balanced"),
+        ("raw, ", "fit RQ-OPQ, 64 dims, raw residuals, balanced"),
+    ):
+        balanced, free = best[f"{kind}balanced"], best[f"{kind}not balanced"]
+        rows += compare(case, balanced, free, "the same, not balanced")
+        largest = balanced.figures["largest code of layer 3"]
+        rows.append(Row(case, "largest code of layer 3", largest, capacity(number, RQ[2], 1.1), "its cap"))
+    return rows
 
 
 def measure_memory(folder: Path, scale: float, rounds: int) -> list[Row]:

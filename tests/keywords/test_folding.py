@@ -1,5 +1,6 @@
 import re
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -44,12 +45,14 @@ HARD = st.text(st.sampled_from([*"aZ 裙-_\n\t", *"Ａßﬁ™½｡ｶﾞﾟハ�
 @given(st.lists(HARD | st.text(), max_size=4))
 def test_many_texts_fold_as_each_does(texts):
     """The table of characters gives what the clusters give, positions included, whatever stands in the other texts."""
-    codes, starts, ends = fold_all(texts)
+    codes, starts, ends, origins = fold_all(texts)
     each = [fold_with_positions(text) for text in texts]
     assert text_of(codes) == "".join(f"{folded.text}\n" for folded in each)
     inside = codes != ord("\n")
-    assert starts[inside].tolist() == [start for folded in each for start in folded.starts]
-    assert ends[inside].tolist() == [end for folded in each for end in folded.ends]
+    assert origins.tolist() == [len("".join(texts[:row])) + row for row in range(len(texts))]  # a break behind each
+    begin = np.repeat(origins, [len(folded.text) for folded in each])
+    assert (starts[inside] - begin).tolist() == [start for folded in each for start in folded.starts]
+    assert (ends[inside] - begin).tolist() == [end for folded in each for end in folded.ends]
 
 
 def test_every_character_folds_as_it_does_alone():

@@ -4,8 +4,8 @@ NFKC (full width to half width, ligatures apart), case folded, every run of char
 space: `Ｂlu-Ray` and `blu ray` are the same. Normalised queries are written in this form too.
 
 `fold_with_positions` says what folding is, one text at a time. `fold_all` gives the same for many texts at once: nearly
-every character folds to one character whatever stands beside it, so that a table of characters does it; only texts with
-others (an accent that combines, ™ that becomes two letters) go the long way.
+every character folds to one character whatever stands beside it, so that a table of characters does it; only clusters
+with others (an accent that combines, ™ that becomes two letters) go the long way.
 """
 
 import itertools
@@ -23,7 +23,7 @@ _NON_WORD = re.compile(r"[\W_]+")
 _HALFWIDTH_VOICE_MARKS = "\uff9e\uff9f"  # they compose with the kana before them, yet have combining class 0
 
 SPACE, BREAK = ord(" "), ord("\n")  # no folded text holds a BREAK: it stands after each text of many
-_UNKNOWN, _UNEVEN = 0, 1  # in the table of characters; as code points they fold to a space, so none folds to them
+_UNKNOWN, _COMBINING, _UNEVEN = 0, 1, 2  # in the table of characters; no character folds to these code points
 
 
 class Folded(NamedTuple):
@@ -38,8 +38,9 @@ class FoldedTexts(NamedTuple):
     """Folded texts one after the other, L characters in all, each text closed by a BREAK."""
 
     codes: NDArray[np.uint32]  # [L] code points
-    starts: NDArray[np.int64]  # [L] where each character came from in its own text
+    starts: NDArray[np.int64]  # [L] where each character came from in the originals, joined with a break behind each
     ends: NDArray[np.int64]  # [L]
+    origins: NDArray[np.int64]  # where each original begins among them
 
 
 def fold(text: str) -> str:
@@ -66,22 +67,14 @@ def fold_with_positions(text: str) -> Folded:
 
 def fold_all(texts: Sequence[str]) -> FoldedTexts:
     """What `fold_with_positions` gives for each of the texts."""
-    codes, breaks = _join(texts)
-    letters = _letters(codes)
-    rows = np.unique(np.searchsorted(breaks, np.flatnonzero(letters == _UNEVEN))).tolist()
-    uneven = {row: fold_with_positions(texts[row]) for row in rows}
-    if uneven:  # what is folded already is even, and stays as it is
-        codes, breaks = _join([uneven[row].text if row in uneven else text for row, text in enumerate(texts)])
-        letters = _letters(codes)
-    letters[breaks] = BREAK
-    lengths = np.diff(breaks, prepend=-1)
-    starts = np.arange(len(codes)) - np.repeat(breaks + 1 - lengths, lengths)
-    ends = starts + 1
-    for row, folded in uneven.items():
-        places = slice(breaks[row] - len(folded.text), breaks[row])
-        starts[places], ends[places] = folded.starts, folded.ends
+    joined = "\n".join([*texts, ""])
+    sizes = np.fromiter(map(len, texts), np.int64, len(texts)) + 1
+    behind = np.cumsum(sizes)
+    letters = _letters(_codes(joined))
+    letters[behind - 1] = BREAK
+    letters, starts, ends = _fold_clusters(joined, letters)
     kept = _kept(letters)
-    return FoldedTexts(letters[kept], starts[kept], ends[kept])
+    return FoldedTexts(letters[kept], starts[kept], ends[kept], behind - sizes)
 
 
 def text_of(codes: NDArray[np.uint32]) -> str:
@@ -106,24 +99,50 @@ def _combines(character: str) -> bool:
     return unicodedata.combining(character) > 0 or character in _HALFWIDTH_VOICE_MARKS
 
 
-def _join(texts: Sequence[str]) -> tuple[NDArray[np.uint32], NDArray[np.int64]]:
-    """The code points of all texts, and the places of the breaks, one behind each text."""
-    joined = "\n".join([*texts, ""]).encode("utf-32-le", "surrogatepass")
-    lengths = np.fromiter(map(len, texts), np.int64, len(texts))
-    return np.frombuffer(joined, "<u4"), np.cumsum(lengths + 1) - 1
-
-
 _table = np.full(sys.maxunicode + 1, _UNKNOWN, np.uint32)  # filled as characters are met
 
 
 def _letters(codes: NDArray[np.uint32]) -> NDArray[np.uint32]:
-    """What each character folds to by itself; _UNEVEN where that is not one character or depends on its neighbour."""
+    """What each character folds to by itself; _UNEVEN where that is not one character, _COMBINING where it joins."""
     letters: NDArray[np.uint32] = _table[codes]
     unknown = {chr(code) for code in codes[letters == _UNKNOWN].tolist()}
     for character in unknown:
         folded = _fold_cluster(character)
-        _table[ord(character)] = _UNEVEN if len(folded) != 1 or _combines(character) else ord(folded)
+        even = ord(folded) if len(folded) == 1 else _UNEVEN
+        _table[ord(character)] = _COMBINING if _combines(character) else even
     return _letters(codes) if unknown else letters
+
+
+def _codes(text: str) -> NDArray[np.uint32]:
+    return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), "<u4")
+
+
+def _fold_clusters(
+    joined: str, letters: NDArray[np.uint32]
+) -> tuple[NDArray[np.uint32], NDArray[np.int64], NDArray[np.int64]]:
+    """Fold the clusters that no table can; with where each letter then starts and ends in `joined`."""
+    firsts, joining = _uneven_clusters(letters)
+    sizes = 1 + np.bincount(np.searchsorted(firsts, joining) - 1, minlength=len(firsts))
+    folded = [_fold_cluster(joined[f : f + size]) for f, size in zip(firsts.tolist(), sizes.tolist(), strict=True)]
+    lengths = np.fromiter(map(len, folded), np.int64, len(folded))
+    counts = np.ones(len(letters), np.int64)
+    counts[joining], counts[firsts] = 0, lengths
+    starts = np.repeat(np.arange(len(letters)), counts)
+    letters, ends = letters[starts], starts + 1
+    places = np.flatnonzero(letters == _UNEVEN)
+    letters[places], ends[places] = _codes("".join(folded)), ends[places] + np.repeat(sizes - 1, lengths)
+    return letters, starts, ends
+
+
+def _uneven_clusters(letters: NDArray[np.uint32]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Where clusters begin that no table can fold, now all _UNEVEN, and the places of the marks that join them."""
+    combining = np.flatnonzero(letters == _COMBINING)
+    alone = letters[combining - 1] == BREAK  # first in its text; before the first text stands the last BREAK
+    letters[combining[alone]] = _UNEVEN
+    joining = combining[~alone]
+    before = joining - 1
+    letters[before[letters[before] != _COMBINING]] = _UNEVEN
+    return np.flatnonzero(letters == _UNEVEN), joining
 
 
 def _kept(letters: NDArray[np.uint32]) -> NDArray[np.int64]:

@@ -13,6 +13,7 @@ so that the automaton needs no check of what it finds; and it runs over many tex
 """
 
 from collections.abc import Iterable, Sequence
+from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
@@ -78,7 +79,9 @@ class KeywordMatcher:
                 types.setdefault((value, marked), {})[type_] = None
         self.values = [value for value, _ in types]
         self.types = [list(of_value) for of_value in types.values()]
-        patterns = [marked for _, marked in types]
+        ordered = sorted((marked, row) for row, (_, marked) in enumerate(types))
+        self._rows = np.array([row for _, row in ordered], np.int64)
+        patterns = [marked for marked, _ in ordered]  # sorted, what begins alike lies together: a tenth faster
         self._automaton = AhoCorasick(patterns, MatchKind.LeftmostLongest, implementation=Implementation.ContiguousNFA)
 
     def find(self, text: str) -> list[Match]:
@@ -94,11 +97,15 @@ class KeywordMatcher:
 
     def _find(self, texts: Sequence[str], first_row: int) -> Found:
         folded = fold_all(texts)
-        marked, marks = _mark(folded.codes)
-        spans = np.array(self._automaton.find_matches_as_indexes(text_of(marked)), np.int64).reshape(-1, 3)
-        keywords, first, behind = spans[:, 0], *(spans[:, 1:] - np.searchsorted(marks, spans[:, 1:])).T
+        marked, places = _mark(folded.codes)
+        found = self._automaton.find_matches_as_indexes(text_of(marked))
+        patterns, first, behind = np.fromiter(chain.from_iterable(found), np.int64, 3 * len(found)).reshape(-1, 3).T
+        first, behind = places[first], places[behind]
         rows = np.searchsorted(np.flatnonzero(folded.codes == BREAK), first)
-        return Found(rows + first_row, keywords, folded.starts[first], folded.ends[behind - 1])
+        origins = folded.origins[rows]
+        return Found(
+            rows + first_row, self._rows[patterns], folded.starts[first] - origins, folded.ends[behind - 1] - origins
+        )
 
 
 def _spaced() -> NDArray[np.bool_]:
@@ -114,9 +121,14 @@ _SPACED = _spaced()
 
 
 def _mark(codes: NDArray[np.uint32]) -> tuple[NDArray[np.uint32], NDArray[np.int64]]:
-    """Put a mark on both sides of each word of a spaced script; with the marks' places."""
+    """Put a mark on both sides of each word of a spaced script; with the place in `codes` that each comes from."""
     edges = np.flatnonzero(np.diff(_SPACED[codes], prepend=False))
-    return np.insert(codes, edges, _MARK), edges + np.arange(len(edges))
+    counts = np.ones(len(codes), np.int64)
+    counts[edges] = 2
+    places = np.repeat(np.arange(len(codes)), counts)  # the place of a mark is that of the character behind it
+    marked = codes[places]
+    marked[edges + np.arange(len(edges))] = _MARK
+    return marked, places
 
 
 def _lines(codes: NDArray[np.uint32]) -> list[str]:
