@@ -46,18 +46,22 @@ class Rest:
         vectors: [N, D]
         normalize: L2-normalise what each layer leaves.
         dtype: to compute and to answer in.
+        sample: [n] the vectors that it stands for; None: all.
     """
 
-    def __init__(self, vectors: Tensor, normalize: bool, dtype: torch.dtype = torch.float32) -> None:
+    def __init__(
+        self, vectors: Tensor, normalize: bool, dtype: torch.dtype = torch.float32, sample: Tensor | None = None
+    ) -> None:
         self.vectors, self.normalize, self.dtype, self.device = vectors, normalize, dtype, vectors.device
-        self.layers: list[tuple[Tensor, Tensor]] = []  # centroids [K, D], codes [N]
+        self.sample = sample
+        self.layers: list[tuple[Tensor, Tensor]] = []  # centroids [K, D], codes [N or n]
 
     def __len__(self) -> int:
-        return len(self.vectors)
+        return len(self.vectors if self.sample is None else self.sample)
 
     def __getitem__(self, rows: Tensor | slice) -> Tensor:
         """What is left of some rows: [n, D]."""
-        rest = self.vectors[rows].to(self.dtype)
+        rest = self.vectors[rows if self.sample is None else self.sample[rows]].to(self.dtype)
         for centroids, codes in self.layers:
             rest = subtract(rest, centroids[codes[rows]], self.normalize)
         return rest
@@ -88,10 +92,10 @@ def fit_residual(
     Returns:
         The layers, and the rest [N, D] that they leave of the vectors, or of the sample.
     """
-    if effort == "fast" and len(vectors) > _FAST_POINTS * max(sizes, default=len(vectors)):
-        vectors = vectors[_drawn(vectors, _FAST_POINTS * max(sizes), seed)]
+    number = _FAST_POINTS * max(sizes, default=len(vectors))
+    sample = _drawn(vectors, number, seed).sort().values if effort == "fast" and number < len(vectors) else None
     layers: list[Layer] = []
-    rest = Rest(vectors, normalize)
+    rest = Rest(vectors, normalize, sample=sample)
     for level, size in enumerate(sizes):
         room = slack if level == len(sizes) - 1 else None
         centroids, codes = cluster(rest, size, seed + level, effort)
