@@ -104,9 +104,8 @@ def cluster(vectors: Rows, num_centroids: int, seed: int, effort: Effort = "exac
     if effort == "faiss":
         centroids = _faiss_kmeans(vectors[order[: num_centroids * _FAISS_POINTS_PER_CENTROID]], num_centroids, seed)
     else:
-        drawn = vectors[order[: num_centroids * _START_POINTS]].float()
-        axes = _principal_axes(drawn)
-        centroids = _passes(vectors, _start(drawn @ axes, num_centroids) @ axes.T, order, PASSES[effort])
+        started = _start_in_full(vectors[order[: num_centroids * _START_POINTS]].float(), num_centroids)
+        centroids = _passes(vectors, started, order, PASSES[effort])
     return Clusters(centroids, assign(vectors, centroids).codes)
 
 
@@ -206,6 +205,11 @@ def _principal_axes(vectors: Tensor) -> Tensor:
     _, ascending = torch.linalg.eigh((vectors.T @ vectors).double())
     axes: Tensor = ascending.flip(1)[:, :_LAST_AXES].to(vectors.dtype)
     return axes
+
+
+def _start_in_full(vectors: Tensor, num_centroids: int) -> Tensor:
+    axes = _principal_axes(vectors)
+    return _start(vectors @ axes, num_centroids) @ axes.T
 
 
 def _start(rotated: Tensor, num_centroids: int) -> Tensor:
