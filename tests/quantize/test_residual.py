@@ -65,3 +65,34 @@ def test_the_rest_is_computed_when_it_is_read(embeddings, normalize):
     assert len(rest) == len(fitted) == 1200
     assert fitted[rows].dtype == torch.float32
     assert (fitted[:] - expected).norm(dim=1).median() < 1e-6  # the fit may send a few elsewhere
+
+
+def test_the_rest_may_stand_for_a_sample(embeddings):
+    """Row 1 of the sample is row 7 of the vectors, and codes are the sample's."""
+    rest = Rest(embeddings, normalize=False, sample=torch.tensor([3, 7, 9]))
+    rest.code(embeddings[:2], torch.tensor([0, 1, 0]))
+    assert len(rest) == 3
+    assert torch.equal(rest[torch.tensor([1])], embeddings[7:8] - embeddings[1])
+    assert torch.equal(rest[1:], embeddings[[7, 9]] - embeddings[[1, 0]])
+
+
+def test_a_fast_fit_looks_at_128_vectors_a_code(embeddings):
+    """8 is the largest layer, so 1024 of 1200 are drawn; 16·128 are more than there are."""
+    layers, rest = fit_residual(embeddings, (8, 8, 4), seed=0, effort="fast", slack=None)
+    again, _ = fit_residual(embeddings, (8, 8, 4), seed=0, effort="fast", slack=None)
+    assert len(rest) == 1024
+    assert len(fit_residual(embeddings, (8, 16), seed=0, effort="fast", slack=None)[1]) == 1200
+    assert all(torch.equal(one.centroids, other.centroids) for one, other in zip(layers, again, strict=True))
+
+
+@pytest.mark.parametrize("normalize", [True, False])
+def test_a_fast_fit_codes_all_vectors_nearly_as_well(embeddings, normalize):
+    """The error over three seeds is within 5% of the exact fit's."""
+    errors = {"exact": 0.0, "fast": 0.0}
+    for effort in errors:
+        for seed in range(3):
+            layers, _ = fit_residual(embeddings, (8, 8, 4), seed, effort, normalize, slack=None)
+            codes = quantize_residual(embeddings, layers, normalize).codes
+            decoded = reconstruct(codes, layers, torch.zeros_like(embeddings))
+            errors[effort] += (decoded - embeddings).square().sum().item()
+    assert errors["fast"] <= 1.05 * errors["exact"]

@@ -13,8 +13,8 @@ from math import ceil
 import torch
 from torch import Tensor
 
-from onesearch.quantize.kmeans import Rows, cluster_means, read
-from onesearch.quantize.nearest import ROWS, Scores
+from onesearch.quantize.kmeans import Rows, means_of, read
+from onesearch.quantize.nearest import Scores
 
 
 def capacity(num_vectors: int, num_centroids: int, slack: float) -> int:
@@ -54,11 +54,7 @@ def balanced_nearest(vectors: Rows, centroids: Tensor, slack: float = 1.1) -> Te
 def balance(vectors: Tensor, centroids: Tensor, slack: float, num_iterations: int = 5) -> Tensor:
     """Move centroids [K, D] to the means of balanced clusters of the vectors [N, D]."""
     for _ in range(num_iterations):
-        codes = balanced_nearest(vectors, centroids, slack)
-        sums = torch.zeros_like(centroids, dtype=torch.float64)
-        for part, coded in zip(vectors.split(ROWS), codes.split(ROWS), strict=True):
-            sums.index_add_(0, coded, part.double())
-        updated = cluster_means(sums, torch.bincount(codes, minlength=len(centroids)), centroids)
+        updated = means_of(vectors, balanced_nearest(vectors, centroids, slack), centroids)
         if torch.equal(updated, centroids):
             break
         centroids = updated

@@ -8,6 +8,9 @@ principal axes, and the number of axes doubles (as in the progressive clustering
 and the number of vectors alone in their residual codes come out better than from a start in all dimensions, be it
 random or spread out as k-means++ does it.
 
+The fast fit stays on these axes: A ≪ D of them say nearly as well which centroid is nearest. Only the last move, whose
+means become the centroids, sees all dimensions, and it needs no products.
+
 Nothing here is stored as a code, so rough products are exact enough; `nearest` is for codes. Shapes: N vectors, D
 width, K centroids.
 """
@@ -20,11 +23,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from onesearch.quantize.nearest import Scores
+from onesearch.quantize.nearest import ROWS, Scores
 from onesearch.types import UserError
 
 Effort = Literal["exact", "fast", "faiss"]
-"""`exact` ends on all vectors, `fast` on a sample; `faiss` is its k-means, 25 iterations, on GPUs where it has them."""
+"""`exact` ends in all dimensions, `fast` moves on few axes; `faiss` is its k-means, 25 iterations, on GPUs it has."""
 
 
 class Pass(NamedTuple):
@@ -34,12 +37,13 @@ class Pass(NamedTuple):
     num_iterations: int
 
 
-PASSES = {"exact": (Pass(128, 4), Pass(None, 4)), "fast": (Pass(64, 2), Pass(128, 2))}
+PASSES = {"exact": (Pass(128, 4), Pass(None, 4)), "fast": (Pass(64, 2), Pass(None, 1))}
 
 _FAISS_ITERATIONS = 25
 _START_POINTS = 32  # vectors a centroid that the start sees
 _START_ITERATIONS = 3  # for each number of axes
-_FIRST_AXES, _LAST_AXES = 2, 128  # wider vectors are clustered in all their dimensions by the passes alone
+_FIRST_AXES, _LAST_AXES = 2, 128  # wider vectors are clustered in all their dimensions by the exact passes alone
+_AXES_POINTS = 8192  # vectors that the fast fit finds its axes with
 _FAISS_POINTS_PER_CENTROID = 256  # more add time, not quality (faiss' rule)
 
 
@@ -53,6 +57,13 @@ class Rows(Protocol):
         """Where they are computed."""
 
 
+class Clusters(NamedTuple):
+    """Centroids and the vectors that went to them."""
+
+    centroids: Tensor  # [K, D] float32
+    codes: Tensor  # [N] int64, near enough to fit
+
+
 class Assigned(NamedTuple):
     """What became of vectors that went to their nearest centroids."""
 
@@ -62,9 +73,14 @@ class Assigned(NamedTuple):
     counts: Tensor  # [K]
 
 
-@torch.no_grad()
 def kmeans(vectors: Rows, num_centroids: int, seed: int, effort: Effort = "exact") -> Tensor:
-    """Fit centroids.
+    """[K, D] float32 centroids, fitted as by `cluster`."""
+    return cluster(vectors, num_centroids, seed, effort).centroids
+
+
+@torch.no_grad()
+def cluster(vectors: Rows, num_centroids: int, seed: int, effort: Effort = "exact") -> Clusters:
+    """Fit centroids, and code the vectors with them.
 
     Args:
         vectors: [N, D] with N ≥ `num_centroids`.
@@ -73,7 +89,7 @@ def kmeans(vectors: Rows, num_centroids: int, seed: int, effort: Effort = "exact
         effort: how much work the fit may take.
 
     Returns:
-        [K, D] float32. Where there are fewer distinct vectors than centroids, some centroids are never nearest.
+        Centroids and codes. Where there are fewer distinct vectors than centroids, some centroids are never nearest.
 
     Raises:
         ValueError: fewer vectors than centroids, or no such effort.
@@ -83,12 +99,14 @@ def kmeans(vectors: Rows, num_centroids: int, seed: int, effort: Effort = "exact
     if effort not in get_args(Effort):
         raise ValueError(f"effort is '{effort}': use one of {', '.join(get_args(Effort))}.")
     order = torch.randperm(len(vectors), generator=torch.Generator().manual_seed(seed)).to(vectors.device)
+    if effort == "fast":
+        return _cluster_on_axes(vectors, num_centroids, order)
     if effort == "faiss":
-        return _faiss_kmeans(vectors[order[: num_centroids * _FAISS_POINTS_PER_CENTROID]], num_centroids, seed)
-    centroids = _start(vectors[order[: num_centroids * _START_POINTS]].float(), num_centroids)
-    for each in PASSES[effort]:
-        centroids = lloyd(vectors, centroids, each.num_iterations, _sample(order, each, num_centroids))
-    return centroids
+        centroids = _faiss_kmeans(vectors[order[: num_centroids * _FAISS_POINTS_PER_CENTROID]], num_centroids, seed)
+    else:
+        started = _start_in_full(vectors[order[: num_centroids * _START_POINTS]].float(), num_centroids)
+        centroids = _passes(vectors, started, order, PASSES[effort])
+    return Clusters(centroids, assign(vectors, centroids).codes)
 
 
 def lloyd(vectors: Rows, centroids: Tensor, num_iterations: int, rows: Tensor | None = None) -> Tensor:
@@ -134,10 +152,35 @@ def read(vectors: Rows, size: int, rows: Tensor | None = None) -> Iterator[Tenso
         yield vectors[part if rows is None else rows[part]].float()
 
 
+def means_of(vectors: Rows, codes: Tensor, centroids: Tensor) -> Tensor:
+    """[K, D] the means of the vectors [N, D] behind each code [N]; the centroid [K, D] where there are none."""
+    sums = torch.zeros_like(centroids, dtype=torch.float64)
+    for part, coded in zip(read(vectors, ROWS), codes.split(ROWS), strict=True):
+        sums.index_add_(0, coded, part.double())
+    return cluster_means(sums, torch.bincount(codes, minlength=len(centroids)), centroids)
+
+
 def cluster_means(sums: Tensor, counts: Tensor, centroids: Tensor) -> Tensor:
     """[K, D] sums/counts, the old centroid where a cluster is empty; `sums` [K, D] in float64, `counts` [K]."""
     means = sums / counts.clamp(min=1).unsqueeze(1)
     return torch.where(counts.unsqueeze(1) > 0, means, centroids.double()).to(centroids.dtype)
+
+
+def _cluster_on_axes(vectors: Rows, num_centroids: int, order: Tensor) -> Clusters:
+    axes = _principal_axes(vectors[order[:_AXES_POINTS]].float())
+    rotated = axes.new_empty(len(vectors), axes.shape[1])
+    for part, place in zip(read(vectors, ROWS), rotated.split(ROWS), strict=True):
+        torch.mm(part, axes, out=place)
+    started = _start(rotated[order[: num_centroids * _START_POINTS]], num_centroids)
+    centroids = _passes(rotated, started, order, PASSES["fast"])
+    codes = assign(rotated, centroids).codes
+    return Clusters(means_of(vectors, codes, centroids @ axes.T), codes)
+
+
+def _passes(vectors: Rows, centroids: Tensor, order: Tensor, passes: tuple[Pass, ...]) -> Tensor:
+    for each in passes:
+        centroids = lloyd(vectors, centroids, each.num_iterations, _sample(order, each, len(centroids)))
+    return centroids
 
 
 def _sample(order: Tensor, each: Pass, num_centroids: int) -> Tensor | None:
@@ -157,22 +200,30 @@ def _rough(vectors: Tensor) -> bool:
     return vectors.device.type == "cpu" and has_bf16
 
 
-def _start(vectors: Tensor, num_centroids: int) -> Tensor:
-    """Centroids from few dimensions to all; the vectors lie in random order."""
+def _principal_axes(vectors: Tensor) -> Tensor:
+    """[D, A] the axes of most variance (about 0), the first first."""
     _, ascending = torch.linalg.eigh((vectors.T @ vectors).double())
-    axes = ascending.flip(1)[:, :_LAST_AXES].to(vectors.dtype)
-    rotated = vectors @ axes
-    width = min(_FIRST_AXES, axes.shape[1])
+    axes: Tensor = ascending.flip(1)[:, :_LAST_AXES].to(vectors.dtype)
+    return axes
+
+
+def _start_in_full(vectors: Tensor, num_centroids: int) -> Tensor:
+    axes = _principal_axes(vectors)
+    return _start(vectors @ axes, num_centroids) @ axes.T
+
+
+def _start(rotated: Tensor, num_centroids: int) -> Tensor:
+    """[K, A] centroids from few axes to all; the vectors [n, A] lie in random order, the first axis first."""
+    axes = rotated.shape[1]
+    width = min(_FIRST_AXES, axes)
     centroids = rotated[:num_centroids, :width]
     while True:
         centroids = lloyd(rotated[:, :width], centroids, _START_ITERATIONS)
-        if width == axes.shape[1]:
-            break
-        wider = min(2 * width, axes.shape[1])
+        if width == axes:
+            return centroids
+        wider = min(2 * width, axes)
         centroids = pad(centroids, (0, wider - width))
         width = wider
-    started: Tensor = centroids @ axes.T
-    return started
 
 
 def _faiss_kmeans(vectors: Tensor, num_centroids: int, seed: int) -> Tensor:

@@ -19,22 +19,22 @@ from torch.nn.functional import pad
 TIE = 1e-10
 """Relative distance below which two centroids are equally near: far above float64 rounding, far below any meaning."""
 
-ROWS = 16_384
-"""Vectors that are widened to float64 at once."""
+ROWS = 8192
+"""Vectors that are widened to float64 at once: they stay in a CPU's cache from one layer to the next."""
 
 _CHUNK_ELEMENTS = (2**20, 2**25)  # scores held at once: 4 MB stay in a CPU's cache until they are read; on a GPU more
-_SHARES = 32  # the minimum of many columns alone is ten times faster than with its place: see `Lowest`
+_COLUMNS = 32  # their minima alone are ten times faster than with their places (see `Lowest`); of fewer, slower
 _UNIT = 2.0**-24  # rounding of float32
 _INPUT_ROUNDING = {"highest": 0.0, "high": 2.0**-11, "medium": 2.0**-8}  # TF32 and bfloat16 round the factors
 
 
 class Lowest(NamedTuple):
-    """The lowest of each row's scores, found in two steps: whose column of shares holds it, then in which share."""
+    """The lowest of each row's scores, folded to 32 columns: found in two steps, which column, then where in it."""
 
     best: Tensor  # [n] the lowest score
     codes: Tensor  # [n] where it stands
-    columns: Tensor  # [n, K/32] the lowest of each column
-    members: Tensor  # [n, 32] the column that holds the lowest
+    columns: Tensor  # [n, 32] the lowest of each column
+    members: Tensor  # [n, K/32] the column that holds the lowest
 
 
 class Scores:
@@ -47,36 +47,36 @@ class Scores:
     """
 
     def __init__(self, centroids: Tensor, is_open: Tensor | None = None, rough: bool = False) -> None:
-        missing = -len(centroids) % _SHARES
+        missing = -len(centroids) % _COLUMNS
         padded = pad(centroids.float(), (0, 0, 0, missing))
         is_open = centroids.new_ones(len(centroids), dtype=torch.bool) if is_open is None else is_open
         self.norms = torch.where(pad(is_open, (0, missing)), padded.square().sum(dim=1), torch.inf)
-        self.transposed = padded.T.to(torch.bfloat16 if rough else torch.float32).contiguous()
+        self.factors = (-2 * padded.T).to(torch.bfloat16 if rough else torch.float32).contiguous()
         self.chunk = max(1, _CHUNK_ELEMENTS[padded.device.type == "cuda"] // len(padded))
-        self.scores, self.products = padded.new_empty(0), self.transposed.new_empty(0)
+        self.scores, self.products = padded.new_empty(0), self.factors.new_empty(0)
 
     def __call__(self, vectors: Tensor) -> Tensor:
-        """[n, K] for [n, D] with n at most `chunk`; columns of +inf follow up to a multiple of 32."""
+        """[n, K] for float32 [n, D] with n at most `chunk`; columns of +inf follow up to a multiple of 32."""
         shape = len(vectors), len(self.norms)
         if len(self.scores) < len(vectors):
             self.scores = self.scores.new_empty(shape)
         scores = self.scores[: len(vectors)]
-        if self.transposed.dtype == torch.float32:
-            return torch.addmm(self.norms, vectors.float(), self.transposed, alpha=-2, out=scores)
+        if self.factors.dtype == torch.float32:
+            return torch.addmm(self.norms, vectors, self.factors, out=scores)
         if len(self.products) < len(vectors):
             self.products = self.products.new_empty(shape)
-        torch.mm(vectors.to(torch.bfloat16), self.transposed, out=self.products[: len(vectors)])
-        return scores.copy_(self.products[: len(vectors)]).mul_(-2).add_(self.norms)
+        torch.mm(vectors.to(torch.bfloat16), self.factors, out=self.products[: len(vectors)])
+        return scores.copy_(self.products[: len(vectors)]).add_(self.norms)
 
     def lowest(self, vectors: Tensor) -> Lowest:
-        """The nearest centroids of [n, D] vectors, with n at most `chunk`."""
+        """The nearest centroids of [n, D] float32 vectors, with n at most `chunk`."""
         scores = self(vectors)
-        shares = scores.view(len(scores), _SHARES, scores.shape[1] // _SHARES)
-        columns = shares.amin(dim=1)
+        folded = scores.view(len(scores), scores.shape[1] // _COLUMNS, _COLUMNS)
+        columns = folded.amin(dim=1)
         column = columns.min(dim=1).indices  # faster than argmin
-        members = shares.transpose(1, 2)[torch.arange(len(scores), device=scores.device), column]
-        best, share = members.min(dim=1)
-        return Lowest(best, share * columns.shape[1] + column, columns, members)
+        members = folded.transpose(1, 2)[torch.arange(len(scores), device=scores.device), column]
+        best, place = members.min(dim=1)
+        return Lowest(best, place * _COLUMNS + column, columns, members)
 
 
 @torch.no_grad()
@@ -87,13 +87,17 @@ def nearest(vectors: Tensor, centroids: Tensor) -> Tensor:
         vectors: [N, D] of any floating type.
         centroids: [K, D]
     """
-    scores_of = Scores(centroids)
-    codes = [_nearest(chunk, centroids, scores_of.lowest(chunk)) for chunk in vectors.split(scores_of.chunk)]
+    scores_of, largest = Scores(centroids), centroids.float().norm(dim=1).max()
+    codes = []
+    for chunk in vectors.split(scores_of.chunk):
+        rounded = chunk.float()
+        codes.append(_decided(scores_of.lowest(rounded), _margin(rounded, largest), chunk, centroids))
     return torch.cat(codes)
 
 
-def _nearest(vectors: Tensor, centroids: Tensor, lowest: Lowest) -> Tensor:
-    limit = (lowest.best + _margin(vectors, centroids)).unsqueeze(1)
+def _decided(lowest: Lowest, margin: Tensor, vectors: Tensor, centroids: Tensor) -> Tensor:
+    """The codes of the lowest scores, in float64 where another score is within the margin [n]."""
+    limit = (lowest.best + margin).unsqueeze(1)
     doubtful = ((lowest.columns <= limit).sum(dim=1) > 1) | ((lowest.members <= limit).sum(dim=1) > 1)
     rows = doubtful.nonzero().flatten()
     if len(rows):
@@ -101,10 +105,9 @@ def _nearest(vectors: Tensor, centroids: Tensor, lowest: Lowest) -> Tensor:
     return lowest.codes
 
 
-def _margin(vectors: Tensor, centroids: Tensor) -> Tensor:
-    """[N] the most by which the difference of two float32 scores can be wrong."""
-    largest = centroids.float().norm(dim=1).max()
-    length = vectors.float().norm(dim=1)
+def _margin(vectors: Tensor, largest: Tensor) -> Tensor:
+    """[N] the most by which the difference of two float32 scores can be wrong; no centroid is longer than `largest`."""
+    length = vectors.norm(dim=1)
     summed = (vectors.shape[1] + 8) * _UNIT
     factors = _INPUT_ROUNDING[torch.get_float32_matmul_precision()]
     margin: Tensor = 2 * largest * (2 * (summed + 2 * factors) * length + summed * largest)

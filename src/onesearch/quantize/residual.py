@@ -15,12 +15,13 @@ import torch
 from torch import Tensor
 
 from onesearch.quantize.balanced import balance, balanced_nearest
-from onesearch.quantize.kmeans import Effort, assign, kmeans
+from onesearch.quantize.kmeans import Effort, Rows, cluster
 from onesearch.quantize.nearest import ROWS, nearest
 
 ZERO = 1e-6
 """Residuals shorter than this are 0: embeddings have length 1 and float32 rounding is 1e-7."""
 
+_FAST_POINTS = 128  # vectors a code of the largest layer that the fast fit looks at
 _BALANCE_POINTS = 256  # vectors a code that balancing looks at
 
 
@@ -45,18 +46,22 @@ class Rest:
         vectors: [N, D]
         normalize: L2-normalise what each layer leaves.
         dtype: to compute and to answer in.
+        sample: [n] the vectors that it stands for; None: all.
     """
 
-    def __init__(self, vectors: Tensor, normalize: bool, dtype: torch.dtype = torch.float32) -> None:
+    def __init__(
+        self, vectors: Tensor, normalize: bool, dtype: torch.dtype = torch.float32, sample: Tensor | None = None
+    ) -> None:
         self.vectors, self.normalize, self.dtype, self.device = vectors, normalize, dtype, vectors.device
-        self.layers: list[tuple[Tensor, Tensor]] = []  # centroids [K, D], codes [N]
+        self.sample = sample
+        self.layers: list[tuple[Tensor, Tensor]] = []  # centroids [K, D], codes [N or n]
 
     def __len__(self) -> int:
-        return len(self.vectors)
+        return len(self.vectors if self.sample is None else self.sample)
 
     def __getitem__(self, rows: Tensor | slice) -> Tensor:
         """What is left of some rows: [n, D]."""
-        rest = self.vectors[rows].to(self.dtype)
+        rest = self.vectors[rows if self.sample is None else self.sample[rows]].to(self.dtype)
         for centroids, codes in self.layers:
             rest = subtract(rest, centroids[codes[rows]], self.normalize)
         return rest
@@ -80,21 +85,23 @@ def fit_residual(
         vectors: [N, D] embeddings of length 1.
         sizes: codes of each layer.
         seed: level l starts from seed + l, since equal starts lose codes at deeper levels.
-        effort: see `kmeans`.
+        effort: see `kmeans`; `fast` fits all layers on one sample.
         normalize: L2-normalise the residual after each layer.
         slack: room of the last layer's codes, see `balanced_nearest`; None: not balanced.
 
     Returns:
-        The layers, and the rest [N, D] that they leave.
+        The layers, and the rest [N, D] that they leave of the vectors, or of the sample.
     """
+    number = _FAST_POINTS * max(sizes, default=len(vectors))
+    sample = _drawn(vectors, number, seed).sort().values if effort == "fast" and number < len(vectors) else None
     layers: list[Layer] = []
-    rest = Rest(vectors, normalize)
+    rest = Rest(vectors, normalize, sample=sample)
     for level, size in enumerate(sizes):
         room = slack if level == len(sizes) - 1 else None
-        centroids = kmeans(rest, size, seed + level, effort)
+        centroids, codes = cluster(rest, size, seed + level, effort)
         if room is not None:
             centroids = balance(rest[_drawn(rest, size * _BALANCE_POINTS, seed + level)], centroids, room)
-        codes = assign(rest, centroids).codes if room is None else balanced_nearest(rest, centroids, room)
+            codes = balanced_nearest(rest, centroids, room)
         layers.append(Layer(centroids, _mean_lengths(rest, centroids, codes)))
         rest.code(centroids, codes)
     return layers, rest
@@ -168,6 +175,6 @@ def _mean_lengths(rest: Rest, centroids: Tensor, codes: Tensor) -> Tensor:
     return torch.where(counts > 0, sums / counts.clamp(min=1), sums.sum() / counts.sum()).float()
 
 
-def _drawn(rest: Rest, number: int, seed: int) -> Tensor:
+def _drawn(vectors: Rows, number: int, seed: int) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
-    return torch.randperm(len(rest), generator=generator)[:number].to(rest.device)
+    return torch.randperm(len(vectors), generator=generator)[:number].to(vectors.device)

@@ -111,7 +111,7 @@ class RqOpqRecipe(CodebookRecipe):
         opq_sizes: codes of each product layer; empty for RQ alone.
         normalize_residuals: L2-normalise what each residual layer leaves.
         slack: the last residual layer's codes hold at most ceil(N/K·slack) embeddings; null: no balance.
-        effort: `exact`, `fast` (a sample only) or `faiss` (its k-means, on GPUs where it has them).
+        effort: `exact`, `fast` (one sample, few axes) or `faiss` (its k-means, on GPUs where it has them).
     """
 
     rq_sizes: tuple[int, ...] = (4096, 1024, 512)
