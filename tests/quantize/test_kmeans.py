@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 import torch
 
-from onesearch.quantize.kmeans import assign, cluster, kmeans, lloyd
+from onesearch.quantize.kmeans import cluster, kmeans
+from onesearch.quantize.lloyd import assign, lloyd
 from onesearch.quantize.nearest import nearest
 
 

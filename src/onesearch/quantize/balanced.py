@@ -13,7 +13,7 @@ from math import ceil
 import torch
 from torch import Tensor
 
-from onesearch.quantize.kmeans import Rows, means_of, read
+from onesearch.quantize.lloyd import Rows, means_of, read
 from onesearch.quantize.nearest import Scores
 
 

@@ -10,7 +10,8 @@ have like products of variances. A sample of `POINTS_PER_CODE` vectors a code de
 import torch
 from torch import Tensor
 
-from onesearch.quantize.kmeans import Effort, Rows, assign, kmeans, lloyd
+from onesearch.quantize.kmeans import Effort, kmeans
+from onesearch.quantize.lloyd import Rows, assign, lloyd
 from onesearch.quantize.nearest import nearest
 
 POINTS_PER_CODE = 256

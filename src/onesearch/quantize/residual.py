@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from onesearch.quantize.balanced import balance, balanced_nearest
-from onesearch.quantize.kmeans import Effort, Rows, cluster
+from onesearch.quantize.kmeans import Effort, cluster
+from onesearch.quantize.lloyd import Rows
 from onesearch.quantize.nearest import ROWS, nearest
 
 ZERO = 1e-6
