@@ -35,7 +35,7 @@ class StageCLI(LightningCLI):
     """LightningCLI in subclass mode: the YAML names stage and DataModule; the run folder is given once."""
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """`--run`, handed to stage and data; what a prompt shows and where texts are cut is written once, for the data."""
+        """`--run`, handed to stage and data; what a prompt shows, and where texts are cut, is written once."""
         parser.add_argument("--run", type=Path, default=Path("runs/demo"), help="The run folder.")
         parser.link_arguments("run", "model.init_args.run")
         parser.link_arguments("run", "data.init_args.run")

@@ -77,7 +77,7 @@ def test_rough_products_fit_as_well(width, monkeypatch):
     vectors = torch.randn(30, width, generator=generator).repeat(40, 1) + torch.randn(1200, width, generator=generator)
     errors = []
     for rough in (False, True):
-        monkeypatch.setattr("onesearch.quantize.kmeans._rough", lambda _, rough=rough: rough)
+        monkeypatch.setattr("onesearch.quantize.lloyd._rough", lambda _, rough=rough: rough)
         errors.append(inertia(vectors, kmeans(vectors, 40, seed=0)))
     assert errors[0] != errors[1]  # it did make a difference
     assert errors[1] == pytest.approx(errors[0], rel=0.02)
@@ -105,7 +105,7 @@ def test_a_fast_fit_on_few_axes_is_as_good_as_one_in_float64(wide):
 
 @pytest.mark.parametrize("rough", [False, True])
 def test_fast_centroids_are_the_means_behind_their_codes_in_all_dimensions(wide, rough, monkeypatch):
-    monkeypatch.setattr("onesearch.quantize.kmeans._rough", lambda _: rough)
+    monkeypatch.setattr("onesearch.quantize.lloyd._rough", lambda _: rough)
     centroids, codes = cluster(wide, 40, seed=0, effort="fast")
     means = [wide[codes == k].double().mean(dim=0) for k in range(40)]
     assert torch.allclose(centroids.double(), torch.stack(means), atol=1e-6)
