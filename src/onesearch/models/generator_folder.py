@@ -6,11 +6,12 @@ from typing import Any
 
 from safetensors.torch import load_file, save_file
 from torch import nn
-from transformers import AutoModelForSeq2SeqLM, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from onesearch.models.copier import Copier
 from onesearch.models.generator import Generator
 from onesearch.models.history_adapter import HistoryAdapter
+from onesearch.models.pretrained import open_backbone
 from onesearch.models.text_tokenizer import load_tokenizer
 from onesearch.sid.spec import SidSpec
 from onesearch.sid.vocabulary import Vocabulary
@@ -62,7 +63,7 @@ def load_generator(folder: Path, markers: tuple[str, ...]) -> tuple[Generator, P
         )
     spec = SidSpec(tuple(description["rq_sizes"]), tuple(description["opq_sizes"]))
     vocabulary = Vocabulary(description["num_text_tokens"], spec, tuple(description["markers"]))
-    backbone = AutoModelForSeq2SeqLM.from_pretrained(folder)
+    backbone = open_backbone(folder)
     state = load_file(folder / "adapter.safetensors")
     num_levels = sum(name.startswith("centroids_") for name in state)
     centroids = [state[f"centroids_{level}"][:-1] for level in range(num_levels)]
