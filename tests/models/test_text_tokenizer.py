@@ -1,6 +1,7 @@
 """The tokenizer trained on the log: every text, its dropout, its files."""
 
 import json
+from importlib.util import find_spec
 
 import pytest
 from tokenizers import Tokenizer
@@ -109,6 +110,15 @@ def test_a_folder_without_a_vocabulary_is_refused(kind, tmp_path):
     """transformers would read every text there as nothing, or as <unk>."""
     (tmp_path / "config.json").write_text(json.dumps({"model_type": kind}), "utf-8")
     with pytest.raises(UserError, match=f"{tmp_path} holds no vocabulary: a tokenizer needs tokenizer.json"):
+        load_tokenizer(tmp_path)
+
+
+@pytest.mark.skipif(find_spec("sentencepiece") is not None, reason="sentencepiece is installed")
+def test_what_only_sentencepiece_can_read_says_so(tmp_path):
+    """transformers alone would ask for another package, tiktoken."""
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "mt5"}), "utf-8")
+    (tmp_path / "spiece.model").write_bytes(b"\n\x0e\n\x05<pad>")
+    with pytest.raises(UserError, match=f"The tokenizer of {tmp_path} cannot be read .* install the package sentencep"):
         load_tokenizer(tmp_path)
 
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import linear
+from torch.nn.functional import cross_entropy, linear
 from transformers import BartConfig, BartForConditionalGeneration, PreTrainedModel
 
 from onesearch.models.copier import NO_ITEM, Copier
@@ -202,17 +202,21 @@ class Generator(nn.Module):
         picked = [levels[level].gather(-1, codes[..., level, None]) for level in range(num_levels)]
         return torch.cat(picked, -1)
 
-    def text_loss(self, encoded: Encoded, labels: Tensor) -> Tensor:
-        """Mean cross-entropy of text targets [B, T] over the whole vocabulary; -100 is padding."""
+    def text_losses(self, encoded: Encoded, labels: Tensor) -> Tensor:
+        """Cross-entropy [B, T] of text targets [B, T] over the whole vocabulary; 0 at padding, -100."""
         # Not left to the backbone: mBART would start from the last label, other than for SIDs.
         written = labels.masked_fill(labels < 0, self.backbone.config.pad_token_id)
-        loss: Tensor = self.backbone(
+        logits = self.backbone(
             encoder_outputs=(encoded.hidden,),
             attention_mask=encoded.attention_mask,
             decoder_input_ids=self._shifted(written),
-            labels=labels,
-        ).loss
-        return loss
+            use_cache=False,
+        ).logits
+        return cross_entropy(logits.mT.float(), labels, reduction="none")
+
+    def text_loss(self, encoded: Encoded, labels: Tensor) -> Tensor:
+        """Mean cross-entropy of text targets [B, T]."""
+        return self.text_losses(encoded, labels).sum() / (labels != -100).sum()
 
     def _shifted(self, tokens: Tensor) -> Tensor:
         """What the decoder reads to write `tokens` [B, T]: the start token, and all of them but the last."""

@@ -5,6 +5,7 @@ arXiv 1910.13267) makes a fresh model see each query in many segmentations, as a
 """
 
 from collections.abc import Iterable
+from importlib.util import find_spec
 from pathlib import Path
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
@@ -51,16 +52,24 @@ def load_tokenizer(name_or_folder: str | Path) -> PreTrainedTokenizerBase:
     """A tokenizer by its hub name or from a folder; where it has none, BERT's `[SEP]` closes texts.
 
     Raises:
-        UserError: no vocabulary is found there.
+        UserError: no vocabulary is found there, or none that can be read.
     """
-    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(str(name_or_folder))
+    try:
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(str(name_or_folder))
+    except ValueError as error:
+        if find_spec("sentencepiece") is not None:
+            raise
+        raise UserError(
+            f"The tokenizer of {name_or_folder} cannot be read ({error}): if it is spiece.model alone, as of T5 and "
+            "mT5, install the package sentencepiece."
+        ) from error
     if not _knows_text(tokenizer):
         # A Chinese BART has BERT's vocab.txt, which is not looked for where its config says no more than "bart".
         tokenizer = BertTokenizer.from_pretrained(str(name_or_folder))
     if not _knows_text(tokenizer):
         raise UserError(
-            f"{name_or_folder} holds no vocabulary: a tokenizer needs tokenizer.json, vocab.txt, vocab.json with "
-            "merges.txt, or spiece.model with the package sentencepiece installed."
+            f"{name_or_folder} holds no vocabulary: a tokenizer needs tokenizer.json, vocab.txt, spiece.model, or "
+            "vocab.json with merges.txt."
         )
     if tokenizer.eos_token is None:
         tokenizer.eos_token, tokenizer.bos_token = tokenizer.sep_token, tokenizer.cls_token
