@@ -87,6 +87,12 @@ def build(vocabulary):
 
 
 @pytest.fixture(params=BACKBONES)
+def bare_backbone(request):
+    """Each kind of backbone, as its name and what builds it with a number of tokens."""
+    return request.param, BACKBONES[request.param]
+
+
+@pytest.fixture(params=BACKBONES)
 def generator(build, request):
     """Each of the backbones in turn."""
     return build(request.param)

@@ -7,18 +7,18 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSeq2SeqLM
 
-from conftest import BACKBONES
 from onesearch.models.generator import PretrainedGenerator
 
 OWN_HEAD = ("t5-1.1", "mt5", "umt5")
 
 
-@pytest.fixture(params=BACKBONES)
-def checkpoint(request, tmp_path):
+@pytest.fixture
+def checkpoint(bare_backbone, tmp_path):
     """A folder with a model of 20 tokens, and its weights; a head of its own is named as in google/mt5-base."""
     torch.manual_seed(0)
-    BACKBONES[request.param](20).save_pretrained(tmp_path)
-    if request.param in OWN_HEAD:
+    name, build = bare_backbone
+    build(20).save_pretrained(tmp_path)
+    if name in OWN_HEAD:
         config = json.loads((tmp_path / "config.json").read_text("utf-8")) | {"tie_word_embeddings": False}
         config.pop("scale_decoder_outputs", None)
         (tmp_path / "config.json").write_text(json.dumps(config), "utf-8")
