@@ -15,8 +15,15 @@ from torch.nn.functional import cross_entropy, linear
 from transformers import BartConfig, BartForConditionalGeneration, PreTrainedModel
 
 from onesearch.models.copier import NO_ITEM, Copier
-from onesearch.models.history_adapter import HistoryAdapter
-from onesearch.models.pretrained import grow, open_backbone, start_token, token_tables
+from onesearch.models.history_adapter import HistoryAdapter, fill_slots
+from onesearch.models.pretrained import (
+    embedding_sums,
+    grow,
+    keep_no_activations,
+    open_backbone,
+    start_token,
+    token_tables,
+)
 from onesearch.sid.vocabulary import Vocabulary
 from onesearch.types import PromptBatch, UserError
 
@@ -140,27 +147,19 @@ class Generator(nn.Module):
                 f"A prompt has {width} tokens, the backbone reads {self.max_length}: show less in the 'views' of the "
                 "data, shorten the texts of its tasks, or take a backbone with more positions."
             )
-        embed = self.backbone.get_input_embeddings()
-        embeddings = embed(prompt.input_ids)
+        embeddings = self.backbone.get_input_embeddings()(prompt.input_ids)
         if prompt.listed is not None:
-            tokens = self.vocabulary.sid_tokens(prompt.listed.clamp(min=0))
-            sids = sum(embed(level) for level in tokens.unbind(-1))  # one at a time: [B, L, C, H] would be large
+            sids = embedding_sums(self.backbone, self.vocabulary.sid_tokens(prompt.listed.clamp(min=0)))
             embeddings = torch.where(prompt.listed[..., :1] == NO_ITEM, embeddings, sids)
         if prompt.history is not None:
-            embeddings = self._fill_slots(embeddings, prompt.input_ids, self.adapter(prompt.history))
+            slots = prompt.input_ids == self.vocabulary.marker("<slot>")
+            embeddings = fill_slots(embeddings, slots, self.adapter(prompt.history))
         encoder = self.backbone.get_encoder()
         hidden = encoder(inputs_embeds=embeddings, attention_mask=prompt.attention_mask).last_hidden_state
         keys = None
         if self.copier is not None and prompt.places is not None:
             keys = self.copier.keys(hidden, prompt.places)
         return Encoded(hidden, prompt.attention_mask, prompt.listed, keys)
-
-    def _fill_slots(self, embeddings: Tensor, input_ids: Tensor, memory: Tensor) -> Tensor:
-        """Put the n-th vector of `memory` [B, N_M, H] in place of a row's n-th slot; shapes do not depend on values."""
-        slots = input_ids == self.vocabulary.marker("<slot>")
-        place = (slots.cumsum(1) - 1).clamp(0, memory.shape[1] - 1)
-        vectors = memory.gather(1, place.unsqueeze(-1).expand_as(embeddings))
-        return torch.where(slots.unsqueeze(-1), vectors.to(embeddings.dtype), embeddings)
 
     def level_heads(self) -> tuple[Tensor, ...]:
         """The output head of each layer, [K_l, H]; cut from one block, whose gradient is as large as the vocabulary."""
@@ -224,10 +223,7 @@ class Generator(nn.Module):
 
     def checkpoint_activations(self) -> None:
         """In training, compute activations again for the gradient instead of keeping them: less memory, more time."""
-        backbone = self.backbone
-        # The name changed within transformers 5.
-        enable = getattr(backbone, "activation_checkpointing_enable", None) or backbone.gradient_checkpointing_enable
-        enable({"use_reentrant": False})
+        keep_no_activations(self.backbone)
 
     @torch.no_grad()
     def init_sid_embeddings(self, centroids: Sequence[Tensor], seed: int = 0) -> None:

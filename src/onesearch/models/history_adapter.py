@@ -59,3 +59,16 @@ class HistoryAdapter(nn.Module):
         memory = self.project(sums) + self.source
         embeddings: Tensor = self.q_former(self.queries.expand(len(codes), -1, -1), memory)
         return embeddings
+
+
+def fill_slots(embeddings: Tensor, slots: Tensor, memory: Tensor) -> Tensor:
+    """Put a row's n-th vector in place of its n-th slot; all shapes are known beforehand, whatever the prompts hold.
+
+    Args:
+        embeddings: of the prompts, [B, L, H].
+        slots: where they leave room, [B, L] bool.
+        memory: what the adapter makes of their histories, [B, N_M, H].
+    """
+    place = (slots.cumsum(1) - 1).clamp(0, memory.shape[1] - 1)
+    vectors = memory.gather(1, place.unsqueeze(-1).expand_as(embeddings))
+    return torch.where(slots.unsqueeze(-1), vectors.to(embeddings.dtype), embeddings)

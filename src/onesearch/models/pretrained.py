@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import torch
+from torch.nn.functional import embedding_bag
 from transformers import AutoModelForSeq2SeqLM, PreTrainedModel
 
 
@@ -45,3 +46,18 @@ def start_token(model: PreTrainedModel) -> int:
             config.decoder_start_token_id = model.config.eos_token_id
     token: int = model.config.decoder_start_token_id
     return token
+
+
+def embedding_sums(model: PreTrainedModel, tokens: torch.Tensor) -> torch.Tensor:
+    """Sums of the embeddings of C tokens a place [B, L, C]: [B, L, H], with one gradient of the table's size, not C."""
+    embed = model.get_input_embeddings()
+    sums = embedding_bag(tokens.flatten(0, 1), embed.get_parameter("weight"), mode="sum")
+    # BART's table knows its scale, T5's has none.
+    return sums.view(*tokens.shape[:2], -1) * float(getattr(embed, "embed_scale", 1.0))
+
+
+def keep_no_activations(model: PreTrainedModel) -> None:
+    """Let the gradient compute each layer's activations again; whoever trains, not whoever answers, pays for it."""
+    # The name changed within transformers 5.
+    enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
+    enable({"use_reentrant": False})
