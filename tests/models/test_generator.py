@@ -5,6 +5,7 @@ import itertools
 import pytest
 import torch
 from torch.nn.functional import cosine_similarity, cross_entropy
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from onesearch.models.generator import FreshGenerator
 from onesearch.types import UserError
@@ -255,3 +256,39 @@ def test_checkpointing_gives_the_same_gradients(generator, vocabulary, make_prom
         assert generator.eval().encode(prompt).hidden.isfinite().all()
     assert len(runs) == 5
     assert got["adapter.queries"].abs().max() > 0
+
+
+@pytest.mark.parametrize("name", ["bart", "mt5"])
+def test_each_part_of_the_tables_has_one_gradient(build, vocabulary, make_prompt, name):
+    """A gradient of the table's size for the tokens read, listed SIDs, codes written and the head; none a SID layer."""
+    generator, item = build(name), vocabulary.marker("<item>")
+    prompt = make_prompt([5, item, 6, item, 2], sids=torch.tensor([[0, 1, 0, 1, 0], [1, 1, 0, 0, 1]]))
+    loss = generator.sid_log_probs(generator.encode(prompt), torch.tensor([[[3, 2, 1, 0, 1]]])).mean()
+    made = []
+
+    class Made(TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            result = func(*args, **(kwargs or {}))
+            if "backward" in func.__name__ and getattr(result, "shape", None) == (vocabulary.size, 16):
+                made.append(func.__name__)
+            return result
+
+    with Made():
+        loss.backward()
+    assert len(made) == 4
+
+
+@torch.no_grad()
+def test_one_graph_whatever_the_prompts_hold(build, vocabulary, make_prompt):
+    """Nothing waits for a value: slots and listed items are traced without a break, and fit other prompts as well."""
+    generator, slot, item = build(), vocabulary.marker("<slot>"), vocabulary.marker("<item>")
+    history, codes = torch.randint(0, 2, (2, 3, 4, 5)), torch.tensor([[[3, 2, 1, 0, 1]], [[0, 1, 1, 2, 0]]])
+    sids = torch.tensor([[0, 1, 0, 1, 0]])
+
+    def answer(prompt, codes):
+        return generator.sid_log_probs(generator.encode(prompt), codes)
+
+    traced = torch.compile(answer, backend="eager", fullgraph=True, dynamic=False)
+    for rows in ([5, slot, slot, 2], [5, item, 6, 2]), ([5, item, slot, 2], [7, 8, 9, 2]):
+        prompt = make_prompt(*rows, history=history, sids=sids)
+        torch.testing.assert_close(traced(prompt, codes), answer(prompt, codes))

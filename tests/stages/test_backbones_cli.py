@@ -150,11 +150,23 @@ def test_a_checkpoint_is_fitted_exported_and_searched(quantizer_run, tmp_path, k
     engine = SearchEngine.open(run, num_beams=16)
     plain = AutoModelForSeq2SeqLM.from_pretrained(run / "sft_align")
     assert plain.dtype == torch.float32
+    assert_sids_have_names(run / "sft_align", engine)
     assert_equal_logits(plain, engine.generator, batch(engine), torch.as_tensor(engine.khqe.item_codes[:2]))
     assert_text_is_kept(folder, plain, engine.generator.vocabulary.num_text_tokens)
     found = engine.search(Log.open(run / "log"), "red kettle", k=10)
     assert len({hit.item_id for hit in found}) == 10
     assert [hit.score for hit in found] == sorted((hit.score for hit in found), reverse=True)
+
+
+def assert_sids_have_names(export: Path, engine: SearchEngine) -> None:
+    """The exported tokenizer reads a SID as written in an answer, and text as the checkpoint's own does."""
+    tokenizer, codes = AutoTokenizer.from_pretrained(export / "sid_tokenizer"), engine.khqe.item_codes[3]
+    sid, text = engine.khqe.spec.render(codes.tolist()), engine.writer.tokenizer("red kettle")["input_ids"]
+    assert tokenizer(sid, add_special_tokens=False)["input_ids"] == engine.writer.sid(codes)
+    assert tokenizer.convert_tokens_to_ids("<slot>") == engine.generator.vocabulary.marker("<slot>")
+    assert tokenizer("red kettle")["input_ids"] == text
+    assert len(tokenizer) == engine.generator.vocabulary.size
+    assert tokenizer.eos_token_id == engine.writer.end
 
 
 @torch.no_grad()
