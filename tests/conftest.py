@@ -157,7 +157,7 @@ def tiny_run(_log_only: Path, fit_stage: Callable[..., object]) -> Path:
     fit_stage(encoder, AlignmentData(run, batch_size=32, vocab_size=400), epochs=4)
     quantizer = QuantizerStage(run, RqOpqRecipe((8, 6, 4), (4, 4)), min_pv=1)
     fit_stage(quantizer, CatalogueData(run))
-    backbone = FreshGenerator(hidden=32, encoder_layers=1, decoder_layers=1, heads=2, max_length=256)
+    backbone = FreshGenerator(hidden=32, encoder_layers=1, decoder_layers=1, heads=2, max_length=512)
     align = SftStage(run, "sft_align", "sid", backbone=backbone, num_beams=10, optimization=fast)
     fit_stage(align, SftData(run, [QueryToSid()], batch_size=32, vocab_size=400), epochs=4)
     personalize = SftStage(run, "sft_personalize", "search", init_from="sft_align", num_beams=10, optimization=fast)

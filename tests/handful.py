@@ -130,7 +130,8 @@ def overlays(scale: float = 1.0) -> dict[str, dict[str, Any]]:
         "quantizer": overlay(1, {"codebook": codebook, "min_pv": 1}),
         "sft_align": overlay(epochs(50), generator, {"batch_size": 8, **small}),
         "sft_cooccur": overlay(epochs(8), rate(1e-3), {"batch_size": 8, **small}),
-        "sft_personalize": overlay(epochs(25), rate(1e-3), {"batch_size": 8, **small}),
+        # Prompts of six-token texts cannot outgrow the generator's 128 positions.
+        "sft_personalize": overlay(epochs(25), rate(1e-3), {"batch_size": 8, "views": {"max_text": 6}, **small}),
         "reward": overlay(epochs(20), rate(1e-2), {"batch_size": 16, "fit_splits": FIT_SPLITS}),
         "dpo_hybrid": overlay(epochs(8), rate(1e-3), lists),
         "dpo_logged": overlay(epochs(10), rate(1e-3), lists),

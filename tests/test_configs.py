@@ -73,6 +73,21 @@ def test_an_overlay_fits_its_stage(path, parsed, tmp_path):
         assert agrees(stated, config[part]), part
 
 
+@pytest.mark.parametrize("stage", ["sft_align", "sft_cooccur", "sft_personalize"])
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("backbone/*.yaml")), ids=name_of)
+def test_a_backbone_fits_all_sft_stages(path, stage, parsed, tmp_path):
+    """One file for the three, over a recipe's too: the tokenizer reaches the stage by its link, the tasks stay."""
+    files = [CONFIGS / f"{stage}.yaml", CONFIGS / "demo" / f"{stage}.yaml", path]
+    parse(files, "fit", tmp_path / "run")
+    stated, cli = yaml.safe_load(path.read_text("utf-8")), parsed[0]
+    name = stated["model"]["init_args"]["backbone"]["init_args"]["name"]
+    assert (cli.model.backbone.name, cli.model.tokenizer_name, cli.datamodule.tokenizer_name) == (name, name, name)
+    assert cli.model.optimization.lr == stated["model"]["init_args"]["optimization"]["lr"]
+    steps = cli.trainer.accumulate_grad_batches * cli.datamodule.batch_size
+    assert (steps, cli.trainer.precision) == (512, "bf16-mixed")
+    assert len(cli.datamodule.tasks) >= 2
+
+
 def agrees(stated: Any, taken: Any) -> bool:
     """Whether all that is stated was taken over; sequences and numbers may have changed their type."""
     if isinstance(stated, dict):

@@ -1,10 +1,12 @@
-"""A tiny vocabulary and generators over it, BART and T5, with random weights."""
+"""A tiny vocabulary and generators over it, BART, mBART and T5, with random weights."""
 
 import pytest
 import torch
 from transformers import (
     BartConfig,
     BartForConditionalGeneration,
+    MBartConfig,
+    MBartForConditionalGeneration,
     MT5Config,
     MT5ForConditionalGeneration,
     T5Config,
@@ -30,9 +32,9 @@ def vocabulary():
     return Vocabulary(20, SPEC, MARKERS)
 
 
-def bart(size, **more):
-    return BartForConditionalGeneration(
-        BartConfig(
+def bart(size, model=BartForConditionalGeneration, config=BartConfig, **more):
+    return model(
+        config(
             vocab_size=size,
             d_model=16,
             encoder_layers=2,
@@ -54,13 +56,20 @@ def t5(size, model=T5ForConditionalGeneration, config=T5Config, **more):
     return model(config(vocab_size=size, **sizes, decoder_start_token_id=0, **more))
 
 
+def with_own_head(model):
+    """T5 1.1 and its kin were pretrained with a head that is not the embeddings; transformers 5 builds them tied."""
+    model.lm_head.weight = torch.nn.Parameter(torch.randn_like(model.shared.weight))
+    return model
+
+
 BACKBONES = {
     "bart": bart,
     "bart-scaled": lambda size: bart(size, scale_embedding=True),
+    "mbart": lambda size: bart(size, MBartForConditionalGeneration, MBartConfig, scale_embedding=True),
     "t5": t5,
-    "t5-1.1": lambda size: t5(size, tie_word_embeddings=False, feed_forward_proj="gated-gelu"),
-    "mt5": lambda size: t5(size, MT5ForConditionalGeneration, MT5Config),
-    "umt5": lambda size: t5(size, UMT5ForConditionalGeneration, UMT5Config),
+    "t5-1.1": lambda size: with_own_head(t5(size, tie_word_embeddings=False, feed_forward_proj="gated-gelu")),
+    "mt5": lambda size: with_own_head(t5(size, MT5ForConditionalGeneration, MT5Config)),
+    "umt5": lambda size: with_own_head(t5(size, UMT5ForConditionalGeneration, UMT5Config)),
 }
 
 
@@ -75,6 +84,12 @@ def build(vocabulary):
         return Generator(backbone, vocabulary, adapter, Copier(16, NUM_PLACES) if copying else None).eval()
 
     return build
+
+
+@pytest.fixture(params=BACKBONES)
+def bare_backbone(request):
+    """Each kind of backbone, as its name and what builds it with a number of tokens."""
+    return request.param, BACKBONES[request.param]
 
 
 @pytest.fixture(params=BACKBONES)

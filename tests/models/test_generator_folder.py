@@ -6,6 +6,8 @@ from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
 from onesearch.models.generator_folder import load_generator, load_settings, save_generator
 from onesearch.models.text_tokenizer import train_tokenizer
+from onesearch.sid.spec import SidSpec
+from onesearch.sid.vocabulary import Vocabulary
 from onesearch.tasks.prompt import MARKERS
 from onesearch.types import UserError
 
@@ -41,6 +43,36 @@ def test_opens_in_plain_transformers(generator, make_prompt, tokenizer, tmp_path
     model = AutoModelForSeq2SeqLM.from_pretrained(tmp_path)
     assert torch.equal(model(**prompt).logits, generator.backbone(**prompt).logits)
     assert AutoTokenizer.from_pretrained(tmp_path).eos_token_id == tokenizer.eos_token_id
+
+
+def test_plain_transformers_reads_and_writes_sids(build, tokenizer, tmp_path):
+    """All 14 SID tokens and the markers, at the ids of the arithmetic; for our own prompts "<a_3>" is text."""
+    vocabulary = Vocabulary(len(tokenizer), SidSpec((4, 3, 2), (3, 2)), MARKERS)
+    generator = build()
+    generator.vocabulary = vocabulary
+    save_generator(tmp_path, generator, tokenizer, {})
+    plain, own = AutoTokenizer.from_pretrained(tmp_path / "sid_tokenizer"), load_generator(tmp_path, MARKERS)[1]
+    codes = torch.tensor([[3, 2, 1, 2, 1], [0, 0, 0, 0, 0]])
+    for sid, want in zip(codes.tolist(), vocabulary.sid_tokens(codes).tolist(), strict=True):
+        text = vocabulary.spec.render(sid)
+        assert plain(text, add_special_tokens=False)["input_ids"] == want
+        assert plain.decode(want).replace(" ", "") == text
+        assert max(own(text)["input_ids"]) < len(tokenizer)
+    assert [plain.convert_tokens_to_ids(name) for name in MARKERS] == [vocabulary.marker(name) for name in MARKERS]
+    assert (
+        plain("red <a_1> boots")["input_ids"]
+        == [*own("red", add_special_tokens=False)["input_ids"], len(own) + 1] + (own("boots")["input_ids"])
+    )
+    assert (len(plain), plain.eos_token_id) == (vocabulary.size, tokenizer.eos_token_id)
+
+
+def test_a_bfloat16_export_is_loaded_as_float32(build, tokenizer, tmp_path):
+    """As a stage leaves it that was trained in bfloat16 alone; the next one adds small steps to it."""
+    generator = build()
+    generator.backbone.to(torch.bfloat16)
+    save_generator(tmp_path, generator, tokenizer, {})
+    assert AutoModelForSeq2SeqLM.from_pretrained(tmp_path).dtype == torch.bfloat16
+    assert {weight.dtype for weight in load_generator(tmp_path, MARKERS)[0].parameters()} == {torch.float32}
 
 
 @torch.no_grad()

@@ -6,6 +6,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from onesearch.models.history_adapter import HistoryAdapter
 
@@ -72,3 +74,20 @@ def test_centroids_are_frozen(adapter):
     """The codebook is data: no parameter, but part of the state."""
     assert not any(name.startswith("centroids") for name, _ in adapter.named_parameters())
     assert sum(name.startswith("centroids") for name in adapter.state_dict()) == 3
+
+
+def test_a_thousand_behaviours_are_never_laid_out_as_vectors(adapter):
+    """2 · 3 sequences of 1,000 items of width 5 would be 30,000 floats a level; the largest result is one of codes."""
+    codes, largest = torch.randint(0, 2, (2, 3, 1000, 3)), []
+
+    class Largest(TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            result = func(*args, **(kwargs or {}))
+            largest.append(max((x.numel() for x in tree_leaves(result) if isinstance(x, torch.Tensor)), default=0))
+            return result
+
+    with Largest():
+        sums = adapter.level_sums(codes)
+    assert max(largest) <= codes.numel()
+    want = sum(adapter.centroids_0[codes[:, :, place, 0]].double() for place in range(1000))
+    assert torch.allclose(sums[:, :, 0].double(), want, rtol=1e-4, atol=1e-3)

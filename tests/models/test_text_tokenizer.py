@@ -1,11 +1,15 @@
 """The tokenizer trained on the log: every text, its dropout, its files."""
 
+import json
+from importlib.util import find_spec
+
 import pytest
 from tokenizers import Tokenizer
 from tokenizers.models import WordPiece
 from transformers import PreTrainedTokenizerFast
 
 from onesearch.models.text_tokenizer import load_tokenizer, set_bpe_dropout, train_tokenizer
+from onesearch.types import UserError
 
 TEXTS = ["red leather boots", "blue kettle 1.5 l", "red kettle", "leather sandals"] * 5
 
@@ -80,6 +84,42 @@ def test_saved_and_loaded_it_is_the_same(tokenizer, tmp_path):
     again = load_tokenizer(tmp_path)
     assert again("red unseen 靴")["input_ids"] == tokenizer("red unseen 靴")["input_ids"]
     assert (again.pad_token_id, again.eos_token_id, len(again)) == (1, 2, len(tokenizer))
+
+
+@pytest.mark.parametrize("named", [{"tokenizer_class": "BertTokenizer"}, {}])
+def test_a_chinese_bart_reads_berts_vocabulary(named, tmp_path):
+    """vocab.txt beside a BART's config: one token a sign, [SEP] is the end; kept as such when it is saved again."""
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "红", "色", "boots"]
+    (tmp_path / "vocab.txt").write_text("\n".join(words), "utf-8")
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "bart", **named}), "utf-8")
+    load_tokenizer(tmp_path).save_pretrained(tmp_path / "again")
+    for tokenizer in (load_tokenizer(tmp_path), load_tokenizer(tmp_path / "again")):
+        assert tokenizer("红色boots", add_special_tokens=False)["input_ids"] == [5, 6, 7]
+        ids = tokenizer.bos_token_id, tokenizer.pad_token_id, tokenizer.eos_token_id, len(tokenizer)
+        assert ids == (2, 0, 3, 8)
+
+
+def test_an_end_token_of_its_own_is_kept(tokenizer, tmp_path):
+    tokenizer.add_special_tokens({"sep_token": "leather"})
+    tokenizer.save_pretrained(tmp_path)
+    assert load_tokenizer(tmp_path).eos_token == "</s>"
+
+
+@pytest.mark.parametrize("kind", ["bart", "mbart", "t5", "mt5"])
+def test_a_folder_without_a_vocabulary_is_refused(kind, tmp_path):
+    """transformers would read every text there as nothing, or as <unk>."""
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": kind}), "utf-8")
+    with pytest.raises(UserError, match=f"{tmp_path} holds no vocabulary: a tokenizer needs tokenizer.json"):
+        load_tokenizer(tmp_path)
+
+
+@pytest.mark.skipif(find_spec("sentencepiece") is not None, reason="sentencepiece is installed")
+def test_what_only_sentencepiece_can_read_says_so(tmp_path):
+    """transformers alone would ask for another package, tiktoken."""
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "mt5"}), "utf-8")
+    (tmp_path / "spiece.model").write_bytes(b"\n\x0e\n\x05<pad>")
+    with pytest.raises(UserError, match=f"The tokenizer of {tmp_path} cannot be read .* install the package sentencep"):
+        load_tokenizer(tmp_path)
 
 
 def test_training_repeats():

@@ -124,7 +124,7 @@ def test_copying_asks_for_folded_items(align_run):
 def test_the_copier_comes_and_goes_with_the_option(personalize_run, before, copying):
     """It joins a generator that had none, and leaves one that had it."""
     assert (load_generator(personalize_run / before, MARKERS)[0].copier is None) == copying
-    views = Views(fold_sids=True)
+    views = Views(fold_sids=True, max_text=6)
     stage = SftStage(personalize_run, "again", "search", init_from=before, views=views, copying=copying)
     stage.configure_model()
     assert (stage.generator.copier is not None) == copying

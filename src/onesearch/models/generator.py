@@ -11,13 +11,21 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import linear
-from transformers import AutoModelForSeq2SeqLM, BartConfig, BartForConditionalGeneration, PreTrainedModel
+from torch.nn.functional import cross_entropy, linear
+from transformers import BartConfig, BartForConditionalGeneration, PreTrainedModel
 
 from onesearch.models.copier import NO_ITEM, Copier
-from onesearch.models.history_adapter import HistoryAdapter
+from onesearch.models.history_adapter import HistoryAdapter, fill_slots
+from onesearch.models.pretrained import (
+    embedding_sums,
+    grow,
+    keep_no_activations,
+    open_backbone,
+    start_token,
+    token_tables,
+)
 from onesearch.sid.vocabulary import Vocabulary
-from onesearch.types import PromptBatch
+from onesearch.types import PromptBatch, UserError
 
 
 class GeneratorBackbone(ABC):
@@ -39,9 +47,10 @@ class PretrainedGenerator(GeneratorBackbone):
     name: str = "facebook/bart-base"
 
     def build(self, vocab_size: int) -> PreTrainedModel:
-        """Load the weights and append rows for the added tokens."""
-        model: PreTrainedModel = AutoModelForSeq2SeqLM.from_pretrained(self.name)
-        model.resize_token_embeddings(vocab_size, mean_resizing=False)
+        """Load the weights and append rows for the added tokens; ready to be trained, with dropout."""
+        model = open_backbone(self.name)
+        grow(model, vocab_size)
+        model.train()
         return model
 
 
@@ -118,24 +127,33 @@ class Generator(nn.Module):
         self.vocabulary = vocabulary
         self.adapter = adapter
         self.copier = copier
-        # T5 scales the decoder's output before the head, T5 1.1 and mT5 do not; the level slices must do the same.
         config = backbone.config
+        self.start_token = start_token(backbone)
+        # Where positions are learnt (BART, mBART) there are only so many; T5's are relative.
+        self.max_length: int | None = getattr(config, "max_position_embeddings", None)
+        # T5 scales the decoder's output before the head, T5 1.1 and mT5 do not; the level slices must do the same.
         scaled = getattr(config, "scale_decoder_outputs", config.model_type == "umt5")
         self.output_scale = config.d_model**-0.5 if scaled else 1.0
 
     def encode(self, prompt: PromptBatch) -> Encoded:
-        """Read the prompts; the long behaviour takes the place of the slot tokens, listed SIDs that of theirs."""
-        embed = self.backbone.get_input_embeddings()
-        embeddings = embed(prompt.input_ids)
+        """Read the prompts; the long behaviour takes the place of the slot tokens, listed SIDs that of theirs.
+
+        Raises:
+            UserError: a prompt is longer than the backbone has positions.
+        """
+        width = prompt.input_ids.shape[1]
+        if self.max_length is not None and width > self.max_length:
+            raise UserError(
+                f"A prompt has {width} tokens, the backbone reads {self.max_length}: show less in the 'views' of the "
+                "data, shorten the texts of its tasks, or take a backbone with more positions."
+            )
+        embeddings = self.backbone.get_input_embeddings()(prompt.input_ids)
         if prompt.listed is not None:
-            tokens = self.vocabulary.sid_tokens(prompt.listed.clamp(min=0))
-            sids = sum(embed(level) for level in tokens.unbind(-1))  # one at a time: [B, L, C, H] would be large
+            sids = embedding_sums(self.backbone, self.vocabulary.sid_tokens(prompt.listed.clamp(min=0)))
             embeddings = torch.where(prompt.listed[..., :1] == NO_ITEM, embeddings, sids)
-        slots = prompt.input_ids == self.vocabulary.marker("<slot>")
-        if prompt.history is not None and bool(slots.any()):
-            has_slots = slots.any(1)
-            memory = self.adapter(prompt.history[has_slots]).to(embeddings.dtype)
-            embeddings = embeddings.masked_scatter(slots.unsqueeze(-1), memory)
+        if prompt.history is not None:
+            slots = prompt.input_ids == self.vocabulary.marker("<slot>")
+            embeddings = fill_slots(embeddings, slots, self.adapter(prompt.history))
         encoder = self.backbone.get_encoder()
         hidden = encoder(inputs_embeds=embeddings, attention_mask=prompt.attention_mask).last_hidden_state
         keys = None
@@ -143,17 +161,23 @@ class Generator(nn.Module):
             keys = self.copier.keys(hidden, prompt.places)
         return Encoded(hidden, prompt.attention_mask, prompt.listed, keys)
 
-    def level_log_probs(self, encoded: Encoded, decoded: Tensor, prefix: Tensor) -> Tensor:
+    def level_heads(self) -> tuple[Tensor, ...]:
+        """The output head of each layer, [K_l, H]; cut from one block, whose gradient is as large as the vocabulary."""
+        layers, spec = self.vocabulary.level_slice(0), self.vocabulary.spec
+        block = self.backbone.get_output_embeddings().weight[layers.start : layers.start + spec.num_tokens]
+        heads: tuple[Tensor, ...] = block.split(spec.sizes)
+        return heads
+
+    def level_log_probs(self, encoded: Encoded, decoded: Tensor, prefix: Tensor, heads: Sequence[Tensor]) -> Tensor:
         """Log-probabilities [B, X, K_l] of the next code.
 
         Args:
             encoded: the prompts.
             decoded: the decoder's states of X beams or candidates a prompt, [B, X, H].
             prefix: their codes so far, [B, X, l].
+            heads: `level_heads()`, cut once for all layers.
         """
-        rows = self.vocabulary.level_slice(prefix.shape[-1])
-        head = self.backbone.get_output_embeddings().weight[rows]
-        written = linear(decoded * self.output_scale, head).float().log_softmax(-1)
+        written = linear(decoded * self.output_scale, heads[prefix.shape[-1]]).float().log_softmax(-1)
         if self.copier is None or encoded.copier_keys is None:
             return written
         mixed: Tensor = self.copier(written, decoded, prefix, encoded.copier_keys, encoded.listed)
@@ -163,25 +187,43 @@ class Generator(nn.Module):
         """Log-probability of each code [B, X, C] of X candidates a prompt, given the codes before it: [B, X, C]."""
         num_candidates, num_levels = codes.shape[1:]
         tokens = self.vocabulary.sid_tokens(codes).flatten(0, 1)
-        start = torch.full_like(tokens[:, :1], self.backbone.config.decoder_start_token_id)
         decoded = self.backbone.get_decoder()(
-            input_ids=torch.cat([start, tokens[:, :-1]], 1),
+            input_ids=self._shifted(tokens),
             encoder_hidden_states=encoded.hidden.repeat_interleave(num_candidates, 0),
             encoder_attention_mask=encoded.attention_mask.repeat_interleave(num_candidates, 0),
             use_cache=False,
         ).last_hidden_state.unflatten(0, codes.shape[:2])
+        heads = self.level_heads()
         levels = [
-            self.level_log_probs(encoded, decoded[:, :, level], codes[..., :level]) for level in range(num_levels)
+            self.level_log_probs(encoded, decoded[:, :, level], codes[..., :level], heads)
+            for level in range(num_levels)
         ]
         picked = [levels[level].gather(-1, codes[..., level, None]) for level in range(num_levels)]
         return torch.cat(picked, -1)
 
+    def text_losses(self, encoded: Encoded, labels: Tensor) -> Tensor:
+        """Cross-entropy [B, T] of text targets [B, T] over the whole vocabulary; 0 at padding, -100."""
+        # Not left to the backbone: mBART would start from the last label, other than for SIDs.
+        written = labels.masked_fill(labels < 0, self.backbone.config.pad_token_id)
+        logits = self.backbone(
+            encoder_outputs=(encoded.hidden,),
+            attention_mask=encoded.attention_mask,
+            decoder_input_ids=self._shifted(written),
+            use_cache=False,
+        ).logits
+        return cross_entropy(logits.mT.float(), labels, reduction="none")
+
     def text_loss(self, encoded: Encoded, labels: Tensor) -> Tensor:
-        """Mean cross-entropy of text targets [B, T] over the whole vocabulary; -100 is padding."""
-        loss: Tensor = self.backbone(
-            encoder_outputs=(encoded.hidden,), attention_mask=encoded.attention_mask, labels=labels
-        ).loss
-        return loss
+        """Mean cross-entropy of text targets [B, T]."""
+        return self.text_losses(encoded, labels).sum() / (labels != -100).sum()
+
+    def _shifted(self, tokens: Tensor) -> Tensor:
+        """What the decoder reads to write `tokens` [B, T]: the start token, and all of them but the last."""
+        return torch.cat([torch.full_like(tokens[:, :1], self.start_token), tokens[:, :-1]], 1)
+
+    def checkpoint_activations(self) -> None:
+        """In training, compute activations again for the gradient instead of keeping them: less memory, more time."""
+        keep_no_activations(self.backbone)
 
     @torch.no_grad()
     def init_sid_embeddings(self, centroids: Sequence[Tensor], seed: int = 0) -> None:
@@ -191,12 +233,13 @@ class Generator(nn.Module):
             centroids: one [K_l, D_l] a layer, in layer order.
             seed: of the projection.
         """
-        weight = self.backbone.get_input_embeddings().get_parameter("weight")
-        spread = weight[: self.vocabulary.num_text_tokens].std()
+        num_text = self.vocabulary.num_text_tokens
         generator = torch.Generator().manual_seed(seed)
-        for level, table in enumerate(centroids):
-            projection = torch.randn(table.shape[1], weight.shape[1], generator=generator)
-            projected = table.float().cpu() @ projection
+        for level, centers in enumerate(centroids):
+            projection = torch.randn(centers.shape[1], self.backbone.config.d_model, generator=generator)
+            projected = centers.float().cpu() @ projection
+            near = projected / projected.std().clamp(min=1e-6)
             rows = self.vocabulary.level_slice(level)
-            # Half centroid, half the fresh draw: codes of a collapsed layer must still differ.
-            weight[rows] = (weight[rows] + projected.to(weight) / projected.std().clamp(min=1e-6) * spread) / 2**0.5
+            for table in token_tables(self.backbone):
+                # Half centroid, half the fresh draw: codes of a collapsed layer must still differ.
+                table[rows] = (table[rows] + near.to(table) * table[:num_text].std()) / 2**0.5

@@ -1,4 +1,7 @@
-"""A generator as a folder: the backbone as transformers writes it, tokenizer, adapter and settings beside it."""
+"""A generator as a folder: the backbone as transformers writes it, tokenizer, adapter and settings beside it.
+
+`sid_tokenizer/` is for plain transformers, nothing of ours reads it.
+"""
 
 import json
 from pathlib import Path
@@ -6,11 +9,13 @@ from typing import Any
 
 from safetensors.torch import load_file, save_file
 from torch import nn
-from transformers import AutoModelForSeq2SeqLM, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from onesearch.models.copier import Copier
 from onesearch.models.generator import Generator
 from onesearch.models.history_adapter import HistoryAdapter
+from onesearch.models.pretrained import open_backbone
+from onesearch.models.sid_tokenizer import with_sids
 from onesearch.models.text_tokenizer import load_tokenizer
 from onesearch.sid.spec import SidSpec
 from onesearch.sid.vocabulary import Vocabulary
@@ -23,6 +28,7 @@ def save_generator(
     """Write a generator; `settings` holds what else its prompts need to be written as in training."""
     generator.backbone.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+    with_sids(tokenizer, generator.vocabulary).save_pretrained(folder / "sid_tokenizer")
     _save(generator.adapter, folder / "adapter.safetensors")
     if generator.copier is not None:
         _save(generator.copier, folder / "copier.safetensors")
@@ -62,7 +68,7 @@ def load_generator(folder: Path, markers: tuple[str, ...]) -> tuple[Generator, P
         )
     spec = SidSpec(tuple(description["rq_sizes"]), tuple(description["opq_sizes"]))
     vocabulary = Vocabulary(description["num_text_tokens"], spec, tuple(description["markers"]))
-    backbone = AutoModelForSeq2SeqLM.from_pretrained(folder)
+    backbone = open_backbone(folder)
     state = load_file(folder / "adapter.safetensors")
     num_levels = sum(name.startswith("centroids_") for name in state)
     centroids = [state[f"centroids_{level}"][:-1] for level in range(num_levels)]

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import embedding_bag
 
 NUM_SEQUENCES = 3
 """Click, order, RSU (relevant search unit)."""
@@ -29,7 +30,7 @@ class HistoryAdapter(nn.Module):
         self.num_queries = num_queries
         self.num_heads = num_heads
         for level, table in enumerate(centroids):
-            # One zero row at the end: padding (-1) adds nothing to a sum.
+            # One zero row at the end, where padding (-1) points.
             self.register_buffer(f"centroids_{level}", torch.cat([table, torch.zeros(1, table.shape[1])]))
         dim = centroids[0].shape[1]
         self.norm = nn.LayerNorm(dim)
@@ -42,8 +43,15 @@ class HistoryAdapter(nn.Module):
 
     def level_sums(self, codes: Tensor) -> Tensor:
         """Sums of centroids [B, 3, levels, D] of padded SIDs [B, 3, L, C ≥ levels], -1 where there is no item."""
-        sums = [getattr(self, f"centroids_{level}")[codes[..., level]].sum(-2) for level in range(self.num_levels)]
-        return torch.stack(sums, -2)
+        return torch.stack([self._sum(codes[..., level], level) for level in range(self.num_levels)], -2)
+
+    def _sum(self, codes: Tensor, level: int) -> Tensor:
+        """Sums of centroids [B, 3, D] of one level's codes [B, 3, L]; a thousand items' vectors are never laid out."""
+        table = getattr(self, f"centroids_{level}")
+        padding = len(table) - 1
+        rows = torch.where(codes < 0, padding, codes).flatten(0, 1)
+        sums: Tensor = embedding_bag(rows, table, mode="sum", padding_idx=padding).view(*codes.shape[:2], -1)
+        return sums
 
     def forward(self, codes: Tensor) -> Tensor:
         """Embeddings [B, N_M, H] of the three sequences of SIDs [B, 3, L, C]."""
@@ -51,3 +59,16 @@ class HistoryAdapter(nn.Module):
         memory = self.project(sums) + self.source
         embeddings: Tensor = self.q_former(self.queries.expand(len(codes), -1, -1), memory)
         return embeddings
+
+
+def fill_slots(embeddings: Tensor, slots: Tensor, memory: Tensor) -> Tensor:
+    """Put a row's n-th vector in place of its n-th slot; all shapes are known beforehand, whatever the prompts hold.
+
+    Args:
+        embeddings: of the prompts, [B, L, H].
+        slots: where they leave room, [B, L] bool.
+        memory: what the adapter makes of their histories, [B, N_M, H].
+    """
+    place = (slots.cumsum(1) - 1).clamp(0, memory.shape[1] - 1)
+    vectors = memory.gather(1, place.unsqueeze(-1).expand_as(embeddings))
+    return torch.where(slots.unsqueeze(-1), vectors.to(embeddings.dtype), embeddings)

@@ -19,6 +19,7 @@ class GeneratorScorer:
     def __init__(self, generator: Generator, encoded: Encoded) -> None:
         self.generator = generator
         self.encoded = encoded
+        self.heads = generator.level_heads()
         self.cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
         self.num_beams = 1
         batch = len(encoded.hidden)
@@ -27,8 +28,8 @@ class GeneratorScorer:
 
     def start(self) -> Tensor:
         """Log-probabilities [B, K_1] of the first code."""
-        token = self.generator.backbone.config.decoder_start_token_id
-        start = torch.full((len(self.encoded.hidden), 1), token, device=self.encoded.hidden.device)
+        batch, device = len(self.encoded.hidden), self.encoded.hidden.device
+        start = torch.full((batch, 1), self.generator.start_token, device=device)
         return self._step(start).squeeze(1)
 
     def advance(self, parents: Tensor, codes: Tensor, level: int) -> Tensor:
@@ -57,4 +58,4 @@ class GeneratorScorer:
             use_cache=True,
         )
         decoded = output.last_hidden_state[:, -1].unflatten(0, (-1, self.num_beams))
-        return self.generator.level_log_probs(self.encoded, decoded, self.prefix)
+        return self.generator.level_log_probs(self.encoded, decoded, self.prefix, self.heads)

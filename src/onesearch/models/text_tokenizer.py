@@ -5,10 +5,13 @@ arXiv 1910.13267) makes a fresh model see each query in many segmentations, as a
 """
 
 from collections.abc import Iterable
+from importlib.util import find_spec
 from pathlib import Path
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
-from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+from transformers import AutoTokenizer, BertTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+
+from onesearch.types import UserError
 
 SPECIAL_TOKENS = {"bos_token": "<s>", "pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"}
 """In BART's order: ids 0 to 3."""
@@ -46,8 +49,36 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenize
 
 
 def load_tokenizer(name_or_folder: str | Path) -> PreTrainedTokenizerBase:
-    """A tokenizer by its hub name or from a folder."""
-    return AutoTokenizer.from_pretrained(str(name_or_folder))
+    """A tokenizer by its hub name or from a folder; where it has none, BERT's `[SEP]` closes texts.
+
+    Raises:
+        UserError: no vocabulary is found there, or none that can be read.
+    """
+    try:
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(str(name_or_folder))
+    except ValueError as error:
+        if find_spec("sentencepiece") is not None:
+            raise
+        raise UserError(
+            f"The tokenizer of {name_or_folder} cannot be read ({error}): if it is spiece.model alone, as of T5 and "
+            "mT5, install the package sentencepiece."
+        ) from error
+    if not _knows_text(tokenizer):
+        # A Chinese BART has BERT's vocab.txt, which is not looked for where its config says no more than "bart".
+        tokenizer = BertTokenizer.from_pretrained(str(name_or_folder))
+    if not _knows_text(tokenizer):
+        raise UserError(
+            f"{name_or_folder} holds no vocabulary: a tokenizer needs tokenizer.json, vocab.txt, spiece.model, or "
+            "vocab.json with merges.txt."
+        )
+    if tokenizer.eos_token is None:
+        tokenizer.eos_token, tokenizer.bos_token = tokenizer.sep_token, tokenizer.cls_token
+    return tokenizer
+
+
+def _knows_text(tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Whether a vocabulary was read: without one, transformers makes a tokenizer of special tokens and a space."""
+    return len(tokenizer) > len(tokenizer.all_special_ids) + 1
 
 
 def set_bpe_dropout(tokenizer: PreTrainedTokenizerBase, dropout: float) -> None:

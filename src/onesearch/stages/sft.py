@@ -33,6 +33,9 @@ class SftStage(GeneratorStage):
         init_from: the stage to start from; None builds `backbone`.
         backbone: the encoder-decoder of the first stage.
         tokenizer: a pretrained tokenizer by name; None: the run's own one.
+        sid_init: where the SID embeddings of a new generator start: half in their `centroids`, or as `fresh` as any
+            added token's.
+        checkpointing: whether activations are computed again for the gradient instead of kept: less memory, more time.
         views: what a search prompt shows; linked from the DataModule.
         copying: whether a `Copier` repeats listed items; it needs `views.fold_sids`.
         text_weight: weight of a text batch's loss.
@@ -48,6 +51,8 @@ class SftStage(GeneratorStage):
         init_from: str | None = None,
         backbone: GeneratorBackbone = FreshGenerator(),
         tokenizer: str | None = None,
+        sid_init: Literal["centroids", "fresh"] = "centroids",
+        checkpointing: bool = False,
         views: Views = Views(),
         copying: bool = False,
         text_weight: float = 0.5,
@@ -59,6 +64,8 @@ class SftStage(GeneratorStage):
         self.init_from = init_from
         self.backbone = backbone
         self.tokenizer_name = tokenizer
+        self.sid_init = sid_init
+        self.checkpointing = checkpointing
         self.views = views
         self.copying = copying
         self.text_weight = text_weight
@@ -75,6 +82,9 @@ class SftStage(GeneratorStage):
                 "to false."
             )
         self._build_generator()
+        self._check_views()
+        if self.checkpointing:
+            self.generator.checkpoint_activations()
         if not self.copying:
             self.generator.copier = None
         elif self.generator.copier is None:
@@ -93,7 +103,25 @@ class SftStage(GeneratorStage):
         backbone = self.backbone.build(vocabulary.size)
         adapter = HistoryAdapter(self.khqe.history_centroids, backbone.config.d_model, self.views.num_slots)
         self.generator = Generator(backbone, vocabulary, adapter)
-        self.generator.init_sid_embeddings(self.khqe.centroids)
+        if self.sid_init == "centroids":
+            self.generator.init_sid_embeddings(self.khqe.centroids)
+
+    def _check_views(self) -> None:
+        """Refuse what the generator cannot read: slots that its adapter does not fill, prompts beyond its positions."""
+        trained, positions = self.generator.adapter.num_queries, self.generator.max_length
+        if self.views.num_slots not in (0, trained):
+            raise UserError(
+                f"{self.name}: 'views.num_slots' is {self.views.num_slots}, but the history adapter of "
+                f"'{self.init_from}' fills {trained}: set it to {trained}, or to 0 to show no long history."
+            )
+        lengths = self.views.lengths(self.khqe.spec.num_layers)
+        if self.form == "search" and positions is not None and sum(lengths.values()) > positions:
+            most = max(lengths, key=lambda name: lengths[name])
+            raise UserError(
+                f"{self.name}: a search prompt may have {sum(lengths.values())} tokens, but the backbone reads "
+                f"{positions}: lower 'views.{most}' of the data, whose part may have {lengths[most]}, or take a "
+                "backbone with more positions."
+            )
 
     def training_step(self, batch: GeneratorBatch, _: int) -> Tensor:
         """One batch of one kind of answer."""

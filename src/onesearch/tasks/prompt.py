@@ -70,6 +70,26 @@ class Views:
     profile: bool = True
     max_text: int = 24
 
+    def lengths(self, num_codes: int) -> dict[str, int]:
+        """Most tokens of a search prompt, by the field that shortens them; the last one is the end token's too.
+
+        Args:
+            num_codes: C.
+        """
+        lists = "num_popular", "num_similar", "num_trending", "num_recent_clicks", "num_relevant_sids"
+        counts = {name: getattr(self, name) for name in lists}
+        per_item = 1 if self.fold_sids else num_codes
+        per_query = self.max_text + num_codes * self.recent_query_sids
+        return {
+            **{name: 1 + count * per_item for name, count in counts.items() if count},
+            "query_sid": num_codes * self.query_sid,
+            "num_recent_queries": (1 + self.num_recent_queries * per_query) if self.num_recent_queries else 0,
+            "user_id": (1 + 2 * num_codes) * self.user_id,
+            "num_slots": (1 + self.num_slots) if self.num_slots and self.max_history else 0,
+            "profile": (1 + self.max_text) * self.profile,
+            "max_text": 2 + self.max_text + 1,
+        }
+
 
 LISTS = ("<popular>", "<similar>", "<trending>", "<clicks>", "<relevant>")
 """What lists items."""

@@ -1,0 +1,63 @@
+"""Pretrained encoder-decoders as the generator needs them: BART, mBART, T5 and mT5 by name or from a folder."""
+
+from pathlib import Path
+
+import torch
+from torch.nn.functional import embedding_bag
+from transformers import AutoModelForSeq2SeqLM, PreTrainedModel
+
+
+def open_backbone(name_or_folder: str | Path) -> PreTrainedModel:
+    """An encoder-decoder with float32 weights: steps of the optimizer are too small for a checkpoint's bfloat16."""
+    model: PreTrainedModel = AutoModelForSeq2SeqLM.from_pretrained(str(name_or_folder), dtype=torch.float32)
+    return model
+
+
+def token_tables(model: PreTrainedModel) -> list[torch.nn.Parameter]:
+    """The tensors [V, H] with a row a token: input embeddings, and the output head where it is not the same tensor."""
+    embeddings = model.get_input_embeddings().get_parameter("weight")
+    head = model.get_output_embeddings().get_parameter("weight")
+    return [embeddings] if head is embeddings else [embeddings, head]
+
+
+@torch.no_grad()
+def grow(model: PreTrainedModel, vocab_size: int) -> None:
+    """Append rows for added tokens, drawn at the spread of those that are there; a head of its own stays one.
+
+    Args:
+        model: an encoder-decoder.
+        vocab_size: V, number of tokens afterwards.
+    """
+    tables = token_tables(model)
+    num_known = len(tables[0])
+    # transformers 5 states for all of T5's kin that their head is tied, and would overwrite the one of T5 1.1 and mT5.
+    stated = model.config.tie_word_embeddings
+    model.config.tie_word_embeddings = len(tables) == 1
+    model.resize_token_embeddings(vocab_size, mean_resizing=False)
+    model.config.tie_word_embeddings = stated
+    for table in token_tables(model):
+        table[num_known:].normal_(0, float(table[:num_known].std()))
+
+
+def start_token(model: PreTrainedModel) -> int:
+    """What the decoder reads first, for plain transformers too; mBART's start is a language: it takes the end token."""
+    for config in (model.config, model.generation_config):
+        if config.decoder_start_token_id is None:
+            config.decoder_start_token_id = model.config.eos_token_id
+    token: int = model.config.decoder_start_token_id
+    return token
+
+
+def embedding_sums(model: PreTrainedModel, tokens: torch.Tensor) -> torch.Tensor:
+    """Sums of the embeddings of C tokens a place [B, L, C]: [B, L, H], with one gradient of the table's size, not C."""
+    embed = model.get_input_embeddings()
+    sums = embedding_bag(tokens.flatten(0, 1), embed.get_parameter("weight"), mode="sum")
+    # BART's table knows its scale, T5's has none.
+    return sums.view(*tokens.shape[:2], -1) * float(getattr(embed, "embed_scale", 1.0))
+
+
+def keep_no_activations(model: PreTrainedModel) -> None:
+    """Let the gradient compute each layer's activations again; whoever trains, not whoever answers, pays for it."""
+    # The name changed within transformers 5.
+    enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
+    enable({"use_reentrant": False})
