@@ -2,6 +2,7 @@
 # make test     every test, with the coverage of src
 # make lint     style, types, layers, spelling
 # make bestbuy DATA=folder [TEST_FROM=2011-09-24]     the whole of OneSearch on the Best Buy clicks
+# make amazon DATA=folder      the three SFT stages on real people's purchase sequences
 #
 # Each creates .venv first where it is missing or out of date. On Linux PyPI's torch brings CUDA along; for the small one:
 #   make demo PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu
@@ -15,7 +16,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 READY := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo bestbuy test lint
+.PHONY: help demo bestbuy amazon test lint
 
 help:
 	@sed -n 's/^# \{0,1\}//p' Makefile
@@ -44,6 +45,13 @@ bestbuy: $(READY)
 	@$(BIN)/onesearch compare --run runs/bestbuy
 	@$(BIN)/onesearch validate -c configs/quantizer.yaml -c configs/bestbuy/quantizer.yaml --run runs/bestbuy
 	@$(BIN)/onesearch report --run runs/bestbuy
+
+amazon: $(READY)
+	@test -n "$(DATA)" || { echo "Say where the purchases lie: make amazon DATA=folder-of-Scientific.inter.json-and-Scientific.item.json"; exit 2; }
+	@$(BIN)/onesearch pipeline --run runs/amazon --recipe configs/amazon --data "$(DATA)" --until sft_personalize
+	@$(BIN)/onesearch compare --run runs/amazon
+	@$(BIN)/onesearch validate -c configs/quantizer.yaml -c configs/amazon/quantizer.yaml --run runs/amazon
+	@$(BIN)/onesearch report --run runs/amazon
 
 test: $(READY)
 	@OMP_NUM_THREADS=1 $(BIN)/pytest --cov -n 2 --dist loadfile
