@@ -9,6 +9,7 @@ from omegaconf import OmegaConf
 
 from handful import CONFIGS
 from onesearch.ablation.study import Study, Variant, chosen
+from onesearch.ablation.trial import seed_options
 from onesearch.log.sources import Source
 from onesearch.main import main
 from onesearch.pipeline import STEPS
@@ -50,18 +51,24 @@ def parsed(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     return seen
 
 
-def parse(files: list[Path], verb: str, run: Path) -> None:
+def parse(files: list[Path], verb: str, run: Path, *options: str) -> None:
     configs = [argument for file in files for argument in ("-c", str(file))]
-    main([verb, *configs, "--run", str(run), *BESIDE[verb], "--trainer.accelerator", "cpu"])
+    main([verb, *configs, "--run", str(run), *BESIDE[verb], "--trainer.accelerator", "cpu", *options])
 
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_stages_own_configuration_builds_the_stage(stage, parsed, tmp_path):
-    """Its folder is the step's name, its run reaches stage and data, and it reads what the pipeline says it needs."""
+    """Its folder is the step's name, its run reaches stage and data, and it reads what the pipeline says it needs.
+
+    A study's seed reaches whatever draws.
+    """
     step = next(step for step in STEPS if step.name == stage)
     for verb in step.verbs:
-        parse([CONFIGS / f"{stage}.yaml"], verb, tmp_path / "run")
+        parse([CONFIGS / f"{stage}.yaml"], verb, tmp_path / "run", *seed_options(step, 7))
         cli = parsed.pop()
+        config = cli.config[verb]
+        seeds = [config[part].init_args.get("seed", 7) for part in ("model", "data")]
+        assert [config.seed_everything, *seeds] == [7, 7, 7]
         assert cli.model.name == stage
         assert cli.model.run == cli.datamodule.run == tmp_path / "run"
         assert set(step.needs) - {"reward", "tagger"} <= set(cli.model.parents)

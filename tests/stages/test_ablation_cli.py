@@ -9,6 +9,7 @@ from rich.console import Console
 from handful import copied, facts, fingerprint, in_this_process, overlays, recipe, refusal, write
 from onesearch.ablation.run import run_study
 from onesearch.ablation.study import Study
+from onesearch.artifacts import ArtifactError
 from onesearch.main import main
 from onesearch.report import tokenizers
 from onesearch.report.terminal import study_tables
@@ -92,46 +93,34 @@ def test_variants_are_compared_on_the_same_searches(tokens, shop, quantizer_run,
 
 
 def test_a_stage_left_out_is_paid_back_to_the_last_one(shop, quantizer_run, tmp_path):
-    """Every variant's generators take as many steps as the first one's: what alignment, handed on untrained, or
-    co-occurrence would have taken comes on top of the last stage's own.
+    """Alignment is handed on untrained, and co-occurrence left out: the last stage trains for their steps too.
 
     A stage that no later one starts from is not trained, and an overlay for it is refused.
     """
     run = copied(quantizer_run, tmp_path / "run", "quantizer")
-    folder = tmp_path / "stages"
+    folder, alone = tmp_path / "stages", tmp_path / "stages" / "2-alone"
     write(folder / "study.yaml", {"stages": ["sft_align", "sft_cooccur", "sft_personalize"], "equal_steps": True})
     write(folder / "1-all" / "sft_personalize.yaml", {})
-    write(folder / "2-no-align" / "sft_align.yaml", {"trainer": {"max_epochs": 0}})
-    write(folder / "3-no-cooccur" / "sft_personalize.yaml", {"model": {"init_args": {"init_from": "sft_align"}}})
+    write(alone / "sft_align.yaml", {"trainer": {"max_epochs": 0}})
+    write(alone / "sft_personalize.yaml", {"model": {"init_args": {"init_from": "sft_align"}}})
     study = Study.open(folder, shop)
+    with pytest.raises(ArtifactError, match="train 1-all first"), in_this_process():
+        run_study(run, study, only=["2-alone"])
     with in_this_process():
         rows = run_study(run, study, num_beams=4)
-    steps = {
-        variant.folder.name: {
-            step.name: facts(run / "ablation" / "stages" / variant.folder.name / "seed-0", step.name)["num_steps"]
-            for step in variant.steps
-        }
-        for variant in study.variants
-    }
-    whole = steps["1-all"]
-    assert all(whole.values())
-    assert steps["2-no-align"] == whole | {
-        "sft_align": 0,
-        "sft_personalize": whole["sft_align"] + whole["sft_personalize"],
-    }
-    assert steps["3-no-cooccur"] == {
-        "sft_align": whole["sft_align"],
-        "sft_personalize": whole["sft_cooccur"] + whole["sft_personalize"],
-    }
-    assert not (run / "ablation" / "stages" / "3-no-cooccur" / "seed-0" / "sft_cooccur").exists()
-    assert [row["stage"] for row in rows] == ["sft_personalize"] * 3
+    trials = [(found, run / "ablation" / "stages" / found.folder.name / "seed-0") for found in study.variants]
+    all_steps, steps = (
+        {step.name: facts(trial, step.name)["num_steps"] for step in variant.steps} for variant, trial in trials
+    )
+    assert all(all_steps.values())
+    assert steps == {"sft_align": 0, "sft_personalize": sum(all_steps.values())}
+    assert not (run / "ablation" / "stages" / "2-alone" / "seed-0" / "sft_cooccur").exists()
+    assert [row["stage"] for row in rows] == ["sft_personalize"] * 2
     with in_this_process() as launched:
         run_study(run, study, num_beams=4)
     assert launched == []
-    write(folder / "3-no-cooccur" / "sft_cooccur.yaml", {"trainer": {"max_epochs": 9}})
-    with pytest.raises(
-        UserError, match=r"3-no-cooccur/sft_cooccur.yaml changes nothing: no later stage of this variant"
-    ):
+    write(alone / "sft_cooccur.yaml", {"trainer": {"max_epochs": 9}})
+    with pytest.raises(UserError, match=r"2-alone/sft_cooccur.yaml changes nothing: no later stage of this variant"):
         run_study(run, study, num_beams=4)
 
 

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 
 from onesearch.ablation.study import Variant
@@ -12,6 +13,15 @@ from onesearch.types import UserError
 
 UPSTREAM = ("tokenizer", *(step.name for step in STEPS))
 """Folders that a trial may take from the run."""
+
+SEEDED = {"quantizer": ("model",), "dpo_hybrid": ("data", "model"), "dpo_logged": ("data", "model")}
+"""Which parts of a stage draw by a seed of their own; elsewhere it is the data's alone."""
+
+
+def seed_options(step: Step, seed: int) -> list[str]:
+    """The command line's part of a stage's configuration that makes all its random choices another one's."""
+    parts = ((f"--{part}.init_args.seed", str(seed)) for part in SEEDED.get(step.name, ("data",)))
+    return ["--seed_everything", str(seed), *chain(*parts)]
 
 
 @dataclass(frozen=True)
@@ -69,8 +79,7 @@ class Trial:
 
     def _options(self, step: Step) -> list[str]:
         """The command line's part of a stage's configuration: the seed, and how long the last stage trains."""
-        drawing = "model" if step.name == "quantizer" else "data"  # texts of a catalogue come in their order
-        options = ["--seed_everything", str(self.seed), f"--{drawing}.init_args.seed", str(self.seed)]
+        options = seed_options(step, self.seed)
         first = self.variant.study.variants[0]
         if self.variant.study.settings.equal_steps and self.variant != first and step == self.steps[-1]:
             options += ["--trainer.max_epochs", "-1", "--trainer.max_steps", str(self._steps_left(first))]
@@ -79,6 +88,11 @@ class Trial:
     def _steps_left(self, first: Variant) -> int:
         """Steps of the first variant's generators that this one's earlier stages have not taken."""
         reference = Trial(self.run, first, self.seed)
+        if not reference.is_current():
+            raise ArtifactError(
+                f"{self.folder} takes as many steps as {reference.folder}, which is not trained as it stands now: "
+                f"train {first.folder.name} first."
+            )
         total, taken = reference.num_steps(reference.steps), self.num_steps(self.steps[:-1])
         if taken >= total:
             raise UserError(
