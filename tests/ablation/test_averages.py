@@ -30,6 +30,10 @@ def test_a_difference_is_measured_search_by_search():
         assert second["differences"][metric] == {"value": 0.25, "low": 0.0, "high": 0.75, "seeds": [0.25, 0.25]}
 
 
+def test_without_the_first_variant_nothing_is_compared():
+    assert [row["differences"] for row in averages(values([[1, 0]], [[1, 1]]), compares=False)] == [{}, {}]
+
+
 def test_what_every_search_gains_has_no_interval():
     """Searches are hard or easy for both: each variant's average is uncertain, the difference of .25 is not."""
     easy = np.tile([0.0, 0.25, 0.5, 0.75], 10)

@@ -39,11 +39,12 @@ def judged(ranked: NDArray[np.int64], relevant: Sequence[Collection[int]]) -> Va
     return np.stack([hit_rate(found, DEPTH), recall(found, num_relevant, DEPTH), reciprocal_rank(found, DEPTH)], axis=1)
 
 
-def averages(values: Values, num_resamples: int = 1000, seed: int = 0) -> list[Averages]:
+def averages(values: Values, compares: bool = True, num_resamples: int = 1000, seed: int = 0) -> list[Averages]:
     """Averages over searches, a variant each.
 
     Args:
-        values: [V, T, S, M] metrics; the differences are to the first variant.
+        values: [V, T, S, M] metrics.
+        compares: whether the others are compared with the first variant.
         num_resamples: bootstrap resamples over searches.
         seed: of the resampling.
     """
@@ -52,16 +53,13 @@ def averages(values: Values, num_resamples: int = 1000, seed: int = 0) -> list[A
     by_seed = values.mean(axis=2).transpose(0, 2, 1)  # [V, M, T]
     flat = by_search.reshape(num_searches, -1)
     resampled = resampled_means(flat, num_resamples, seed).T.reshape(num_variants, num_metrics, -1)  # [V, M, R]
-    return [
-        {
-            "num_searches": num_searches,
-            "metrics": _figures(by_seed[variant], resampled[variant]),
-            "differences": _figures(by_seed[variant] - by_seed[0], resampled[variant] - resampled[0])
-            if variant
-            else {},
-        }
-        for variant in range(num_variants)
-    ]
+    found: list[Averages] = []
+    for variant in range(num_variants):
+        gains = by_seed[variant] - by_seed[0], resampled[variant] - resampled[0]
+        differences = _figures(*gains) if compares and variant else {}
+        metrics = _figures(by_seed[variant], resampled[variant])
+        found.append({"num_searches": num_searches, "metrics": metrics, "differences": differences})
+    return found
 
 
 def _figures(by_seed: Values, resampled: Values) -> dict[str, Any]:

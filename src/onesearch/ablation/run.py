@@ -1,6 +1,6 @@
 """`onesearch ablate`: train the variants of a study, judge them, write their table."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,9 @@ from onesearch.serve.engine import STAGES
 from onesearch.types import UserError
 
 Row = dict[str, Any]
+
+NOTHING: Row = {"num_searches": 0, "metrics": {}, "differences": {}, "slices": {}}
+"""Of a variant without a generator."""
 
 
 def run_study(
@@ -55,25 +58,21 @@ def run_study(
 
 def _rows(trials: Sequence[Sequence[Trial]], study: Study, num_beams: int) -> list[Row]:
     """A row a variant: figures of its tokenizer, and what its last generator finds."""
-    rows: list[Row] = [
-        {"variant": found[0].variant.name, "seeds": [trial.seed for trial in found], "figures": _quality(found)}
-        for found in trials
+    if not trials:
+        return []
+    stages = [name for name in STAGES if (trials[0][0].folder / name / "manifest.json").is_file()]
+    compares = trials[0][0].variant == study.variants[0]  # or else there is nothing to compare with
+    found = _judged(trials, stages[-1], num_beams, compares) if stages else [NOTHING] * len(trials)
+    return [
+        {
+            "variant": seeds[0].variant.name,
+            "seeds": [trial.seed for trial in seeds],
+            "figures": _quality(seeds),
+            "stage": stages[-1] if stages else None,
+            **judgement,
+        }
+        for seeds, judgement in zip(trials, found, strict=True)
     ]
-    stages = [name for name in STAGES if trials and (trials[0][0].folder / name / "manifest.json").is_file()]
-    is_first = bool(trials) and trials[0][0].variant == study.variants[0]
-    found = _judged(trials, stages[-1], num_beams) if stages else [_NOTHING] * len(rows)
-    for row, judgement in zip(rows, found, strict=True):
-        row |= {"stage": stages[-1] if stages else None, **judgement}
-        if not is_first:  # then there is nothing to compare with
-            row |= {
-                "differences": {},
-                "slices": {name: part | {"differences": {}} for name, part in row["slices"].items()},
-            }
-    return rows
-
-
-_NOTHING: Mapping[str, Any] = {"num_searches": 0, "metrics": {}, "differences": {}, "slices": {}}
-"""Of variants without a generator."""
 
 
 def _quality(trials: Sequence[Trial]) -> dict[str, float]:
@@ -82,7 +81,7 @@ def _quality(trials: Sequence[Trial]) -> dict[str, float]:
     return {name: float(np.mean([figures[name] for figures in found])) for name in found[0]}
 
 
-def _judged(trials: Sequence[Sequence[Trial]], stage: str, num_beams: int) -> list[dict[str, Any]]:
+def _judged(trials: Sequence[Sequence[Trial]], stage: str, num_beams: int, compares: bool) -> list[Row]:
     """Averages of each variant over the test searches with a clicked item, and over their slices."""
     log = Log.open(trials[0][0].folder / "log")
     searches = [search for search in log.contexts("test") if search.clicked]
@@ -90,13 +89,12 @@ def _judged(trials: Sequence[Sequence[Trial]], stage: str, num_beams: int) -> li
         raise UserError("No test search has a clicked item that is in the catalogue: choose an earlier test date.")
     relevant = [set(search.clicked) for search in searches]
     values = np.array(
-        [[judged(answers(trial.folder, stage, searches, num_beams), relevant) for trial in found] for found in trials]
+        [[judged(answers(trial.folder, stage, searches, num_beams), relevant) for trial in seeds] for seeds in trials]
     )
     members = slices(searches, set(log.queries["query"].to_pylist()))
-    parts = {name: averages(values[:, :, members[name]]) for name in SLICES if members[name].any()}
-    rows = zip(*parts.values(), strict=True)
-    named = [dict(zip(parts, row, strict=True)) for row in rows]
-    return [row.pop("all") | {"slices": row} for row in named]
+    parts = {name: averages(values[:, :, members[name]], compares) for name in SLICES if members[name].any()}
+    rows = [dict(zip(parts, row, strict=True)) for row in zip(*parts.values(), strict=True)]
+    return [row.pop("all") | {"slices": row} for row in rows]
 
 
 def _note(study: Study, seeds: Sequence[int], stale: Sequence[str]) -> str:
