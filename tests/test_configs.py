@@ -85,6 +85,22 @@ def test_an_overlay_fits_its_stage(path, parsed, tmp_path):
         assert agrees(stated, config[part]), part
 
 
+def agrees(stated: Any, taken: Any) -> bool:
+    """Whether all that is stated was taken over; sequences and numbers may have changed their type."""
+    if isinstance(stated, dict):
+        return all(agrees(value, taken[name]) for name, value in stated.items())
+    if isinstance(stated, list):
+        return len(stated) == len(taken) and all(map(agrees, stated, taken))
+    return bool(stated == taken or str(stated) == str(taken))
+
+
+def test_what_is_stated_must_be_taken_over():
+    """The check of the test above can fail: another value, and a shorter list."""
+    assert agrees({"a": [1, {"b": 2.0}]}, {"a": (1, {"b": 2, "c": 3}), "d": 4})
+    assert not agrees({"a": [1, {"b": 2.0}]}, {"a": (1, {"b": 3})})
+    assert not agrees([1, 2], [1])
+
+
 @pytest.mark.parametrize("variant", VARIANTS, ids=lambda variant: name_of(variant.folder))
 def test_a_variant_fits_the_recipe(variant: Variant, parsed, tmp_path):
     """Each stage that it changes, over the demo's; whatever study and variant state is taken over."""
@@ -123,22 +139,6 @@ def test_a_view_that_is_taken_away_is_all_that_a_variant_changes():
         found = [OmegaConf.merge(*map(OmegaConf.load, v.files(v.steps[0]))).data.init_args.views for v in variants]
         assert [{name for name in views if views[name] != found[0][name]} for views in found] == expected
         assert all(not views[name] for views, names in zip(found, expected, strict=True) for name in names)
-
-
-def agrees(stated: Any, taken: Any) -> bool:
-    """Whether all that is stated was taken over; sequences and numbers may have changed their type."""
-    if isinstance(stated, dict):
-        return all(agrees(value, taken[name]) for name, value in stated.items())
-    if isinstance(stated, list):
-        return len(stated) == len(taken) and all(map(agrees, stated, taken))
-    return bool(stated == taken or str(stated) == str(taken))
-
-
-def test_what_is_stated_must_be_taken_over():
-    """The check of the test above can fail: another value, and a shorter list."""
-    assert agrees({"a": [1, {"b": 2.0}]}, {"a": (1, {"b": 2, "c": 3}), "d": 4})
-    assert not agrees({"a": [1, {"b": 2.0}]}, {"a": (1, {"b": 3})})
-    assert not agrees([1, 2], [1])
 
 
 @pytest.mark.parametrize("path", LOGS, ids=name_of)
