@@ -5,8 +5,11 @@ from typing import Any
 
 import pytest
 import yaml
+from omegaconf import OmegaConf
 
 from handful import CONFIGS
+from onesearch.ablation.study import Study, Variant, chosen
+from onesearch.ablation.trial import seed_options
 from onesearch.log.sources import Source
 from onesearch.main import main
 from onesearch.pipeline import STEPS
@@ -15,6 +18,9 @@ STAGES = [step.name for step in STEPS if step.name != "log"]
 RECIPES = sorted(path.parent for path in CONFIGS.glob("*/log.yaml"))
 LOGS = sorted({*CONFIGS.glob("data/*.yaml"), *CONFIGS.glob("*/log.yaml")})
 OVERLAYS = sorted(path for path in CONFIGS.glob("*/*.yaml") if path not in LOGS)
+STUDIES = sorted(path for path in CONFIGS.glob("ablation/*") if path.is_dir())
+GENERATING = [recipe for recipe in RECIPES if (recipe / "sft_personalize.yaml").is_file()]
+VARIANTS = [variant for folder in STUDIES for variant in Study.open(folder, CONFIGS / "demo").variants]
 BESIDE = {"fit": (), "predict": ("--return_predictions", "false")}
 
 
@@ -45,18 +51,24 @@ def parsed(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     return seen
 
 
-def parse(files: list[Path], verb: str, run: Path) -> None:
+def parse(files: list[Path], verb: str, run: Path, *options: str) -> None:
     configs = [argument for file in files for argument in ("-c", str(file))]
-    main([verb, *configs, "--run", str(run), *BESIDE[verb], "--trainer.accelerator", "cpu"])
+    main([verb, *configs, "--run", str(run), *BESIDE[verb], "--trainer.accelerator", "cpu", *options])
 
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_stages_own_configuration_builds_the_stage(stage, parsed, tmp_path):
-    """Its folder is the step's name, its run reaches stage and data, and it reads what the pipeline says it needs."""
+    """Its folder is the step's name, its run reaches stage and data, and it reads what the pipeline says it needs.
+
+    A study's seed reaches whatever draws.
+    """
     step = next(step for step in STEPS if step.name == stage)
     for verb in step.verbs:
-        parse([CONFIGS / f"{stage}.yaml"], verb, tmp_path / "run")
+        parse([CONFIGS / f"{stage}.yaml"], verb, tmp_path / "run", *seed_options(step, 7))
         cli = parsed.pop()
+        config = cli.config[verb]
+        seeds = [config[part].init_args.get("seed", 7) for part in ("model", "data")]
+        assert [config.seed_everything, *seeds] == [7, 7, 7]
         assert cli.model.name == stage
         assert cli.model.run == cli.datamodule.run == tmp_path / "run"
         assert set(step.needs) - {"reward", "tagger"} <= set(cli.model.parents)
@@ -102,6 +114,46 @@ def test_what_is_stated_must_be_taken_over():
     assert agrees({"a": [1, {"b": 2.0}]}, {"a": (1, {"b": 2, "c": 3}), "d": 4})
     assert not agrees({"a": [1, {"b": 2.0}]}, {"a": (1, {"b": 3})})
     assert not agrees([1, 2], [1])
+
+
+@pytest.mark.parametrize("variant", VARIANTS, ids=lambda variant: name_of(variant.folder))
+def test_a_variant_fits_the_recipe(variant: Variant, parsed, tmp_path):
+    """Each stage that it changes, over the demo's; whatever study and variant state is taken over."""
+    for step in variant.steps:
+        if overlays := [file for file in variant.files(step) if CONFIGS / "ablation" in file.parents]:
+            parse(variant.files(step), "fit", tmp_path / "run")
+            config = parsed.pop().config["fit"]
+            for part, stated in OmegaConf.merge(*map(OmegaConf.load, overlays)).items():
+                assert agrees(OmegaConf.to_container(stated), config[part]), (step.name, part)
+
+
+@pytest.mark.parametrize("recipe", GENERATING, ids=name_of)
+@pytest.mark.parametrize("folder", STUDIES, ids=name_of)
+def test_no_variant_is_the_same_as_another(folder, recipe):
+    """Nor does one change a stage that it does not train; the first changes nothing, or the tokenizer."""
+    study = Study.open(folder, recipe)
+    found = [
+        [(step.name, OmegaConf.merge(*map(OmegaConf.load, variant.files(step)))) for step in variant.steps]
+        for variant in chosen(study, [])
+    ]
+    assert len(found) > 1
+    assert all(found.index(each) == place for place, each in enumerate(found))
+
+
+def test_studies_are_there():
+    """Those that the paper has: of the tokenizer, its parts, the stages and the views of behaviour."""
+    assert {"tokenizers", "codebook", "stages", "views"} <= {path.name for path in STUDIES}
+
+
+def test_a_view_that_is_taken_away_is_all_that_a_variant_changes():
+    """Over any recipe: the fields that differ from the first variant's, by hand."""
+    short, long = {"num_recent_queries", "num_recent_clicks"}, {"max_history", "num_relevant_sids"}
+    expected = [set(), short, long, {"sliding"}, {"user_id"}, {*short, *long, "user_id"}]
+    for recipe in GENERATING:
+        variants = Study.open(CONFIGS / "ablation" / "views", recipe).variants
+        found = [OmegaConf.merge(*map(OmegaConf.load, v.files(v.steps[0]))).data.init_args.views for v in variants]
+        assert [{name for name in views if views[name] != found[0][name]} for views in found] == expected
+        assert all(not views[name] for views, names in zip(found, expected, strict=True) for name in names)
 
 
 @pytest.mark.parametrize("path", LOGS, ids=name_of)

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from handful import facts, fingerprint, in_this_process, launch, logged, overlays, recipe, refusal, write
+from handful import CONFIGS, facts, fingerprint, in_this_process, launch, logged, overlays, recipe, refusal, write
 from onesearch.artifacts import verify, writing
 from onesearch.main import main
-from onesearch.pipeline import STEPS, is_current, run_step
+from onesearch.pipeline import STEPS, is_current, needs, run_step
 
 NAMES = [step.name for step in STEPS]
 
@@ -122,7 +122,27 @@ def test_a_step_is_current_until_its_configuration_or_a_parent_changes(tmp_path,
     assert not is_current(encoder, tmp_path, [write(tmp_path / "other.yaml", {"seed_everything": 1})])
     shutil.rmtree(tmp_path / "log")
     assert not is_current(encoder, tmp_path, [config])
-    assert not is_current(encoder, tmp_path, [config], {"log"})  # it was made with one
+
+
+@pytest.mark.parametrize(
+    ("stage", "stated", "read"),
+    [
+        ("quantizer", {}, {"log", "encoder"}),
+        ("quantizer", {"tagger": True}, {"log", "encoder", "tagger"}),
+        ("sft_align", {}, {"log", "quantizer"}),
+        ("sft_cooccur", {}, {"log", "quantizer", "sft_align"}),
+        ("sft_personalize", {"init_from": "sft_align"}, {"log", "quantizer", "sft_align"}),
+        ("sft_personalize", {"init_from": None}, {"log", "quantizer"}),
+        ("dpo_hybrid", {}, {"log", "quantizer", "sft_personalize", "reward"}),
+    ],
+)
+def test_a_step_reads_what_its_configuration_says(stage, stated, read, tmp_path):
+    """The last file wins; a tagger that no keyword is mined with, and a stage that nobody starts from, are not read."""
+    step = next(step for step in STEPS if step.name == stage)
+    files = [CONFIGS / f"{stage}.yaml", write(tmp_path / "overlay.yaml", {"model": {"init_args": stated}})]
+    found = needs(step, files)
+    assert set(found) == read
+    assert len(found) == len(read)
 
 
 def test_until_ends_early(tmp_path):

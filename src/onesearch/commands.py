@@ -82,23 +82,27 @@ def compare(run: Path, num_beams: int = 64, batch_size: int = 64) -> None:
 def ablate(
     run: Path,
     recipe: Path = Path("configs/demo"),
-    study: Path = Path("configs/ablation/tokenizers"),
+    study: Path = Path("configs/ablation/views"),
+    seeds: tuple[int, ...] = (0,),
     only: list[str] | None = None,
     num_beams: int = 64,
 ) -> None:
-    """Train the variants of a study with the same budget and set them side by side; write RUN/STUDY.json.
+    """Train the variants of a study with the same budget and set them side by side; write RUN/ablation/STUDY.json.
 
     Args:
         run: a run whose earlier stages are finished.
-        recipe: the recipe of that run.
-        study: a folder with a folder of overlays for each variant.
+        recipe: the recipe of that run, over which the study's overlays are laid.
+        study: a folder with a folder of overlays for each variant; the first is what the others are compared with.
+        seeds: each variant is trained once with each; [0,1,2] shows what chance does.
         only: the variants to train now; all when not given.
         num_beams: K of the beam search.
     """
-    from onesearch.ablation import Study, run_study
-    from onesearch.report.terminal import study_table
+    from onesearch.ablation.run import run_study
+    from onesearch.ablation.study import Study
+    from onesearch.report.terminal import study_tables
 
-    Console().print(study_table(run_study(run, recipe, Study(study), only or [], num_beams)))
+    for table in study_tables(run_study(run, Study.open(study, recipe), seeds, only or [], num_beams)):
+        Console().print(table)
 
 
 def catalogue(run: Path, version: int | None = None) -> None:

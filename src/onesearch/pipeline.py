@@ -13,15 +13,17 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Sequence, Set
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 import onesearch
 from onesearch.artifacts import ArtifactError, read_manifest, verify, write_json
+from onesearch.serve.engine import STAGES
 from onesearch.types import UserError
 
 
@@ -29,7 +31,7 @@ from onesearch.types import UserError
 class Step:
     """One step: what it is called, which folders of the run it reads, which verbs it runs.
 
-    An optional step runs only where the recipe has a file of its own for it, and is needed only there.
+    An optional step runs only where the recipe has a file of its own for it.
     """
 
     name: str
@@ -52,7 +54,7 @@ STEPS = (
 )
 """The stages in their order. The folder of a step in the run bears its name."""
 
-BESIDE_THE_STAGES = ("main.py", "commands.py", "ablation.py", "pipeline.py", "evaluate", "report")
+BESIDE_THE_STAGES = ("main.py", "commands.py", "ablation", "pipeline.py", "evaluate", "report")
 """Code that no artefact depends on: a change here repeats no stage."""
 
 console = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -77,8 +79,7 @@ def run_pipeline(run: Path, recipe: Path, log_options: Sequence[str] = (), until
         raise UserError(f"{recipe} has no log.yaml: a recipe says at least where the log comes from.")
     for step in STEPS[: len(names) if until is None else names.index(until) + 1]:
         if _is_asked_for(step, recipe):
-            left_out = {other.name for other in STEPS if not _is_asked_for(other, recipe)}
-            run_step(step, run, configs(step, recipe), left_out, log_options if step.name == "log" else ())
+            run_step(step, run, configs(step, recipe), log_options if step.name == "log" else ())
 
 
 def configs(step: Step, recipe: Path) -> list[Path]:
@@ -93,23 +94,38 @@ def _is_asked_for(step: Step, recipe: Path) -> bool:
     return not step.optional or (recipe / f"{step.name}.yaml").is_file()
 
 
-def run_step(
-    step: Step, run: Path, files: Sequence[Path], left_out: Set[str] = frozenset(), options: Sequence[str] = ()
-) -> None:
+def needs(step: Step, files: Sequence[Path]) -> tuple[str, ...]:
+    """The folders of the run that a step reads as it is configured.
+
+    They are the step's own, but for two choices: a generator starts from the stage that `init_from` names, if any, and
+    core keywords are mined with the tagger only where `tagger` says so.
+    """
+    chosen = OmegaConf.select(_merged(files), "model.init_args", default={})
+    start = chosen.get("init_from")
+    unread = {*STAGES} if chosen.get("tagger") else {*STAGES, "tagger"}
+    return (*(need for need in step.needs if need not in unread), *((start,) if start else ()))
+
+
+def _merged(files: Sequence[Path]) -> DictConfig:
+    """Configuration files over one another, the last one wins."""
+    merged = OmegaConf.merge(*map(OmegaConf.load, files))
+    assert isinstance(merged, DictConfig)
+    return merged
+
+
+def run_step(step: Step, run: Path, files: Sequence[Path], options: Sequence[str] = ()) -> None:
     """Run one step unless it is up to date.
 
     Args:
         step: of `STEPS`.
         run: the run folder.
         files: its configuration files, the last one wins.
-        left_out: steps that this run does without.
         options: further options of the command line.
     """
-    known = _known(step, run)
-    if is_current(step, run, files, left_out, options):
+    known, key = _known(step, run), _key(step, run, files, options)
+    if _is_done(step, run, key):
         console.print(f"[dim]{step.name}: unchanged, skipped ({known['seconds']:.0f} s when it ran)[/dim]")
         return
-    key = _key(step, run, left_out, files, options)
     stamp = _stamp(step, run)
     if known.get("key") != key:
         shutil.rmtree(stamp.parent, ignore_errors=True)  # checkpoints of another configuration are no start
@@ -123,17 +139,18 @@ def run_step(
     console.print(f"[green]{step.name}: done in {seconds:.0f} s[/green]")
 
 
-def is_current(
-    step: Step, run: Path, files: Sequence[Path], left_out: Set[str] = frozenset(), options: Sequence[str] = ()
-) -> bool:
+def is_current(step: Step, run: Path, files: Sequence[Path], options: Sequence[str] = ()) -> bool:
     """Whether what a step left is intact and made from what there is now; the arguments are those of `run_step`."""
-    known = _known(step, run)
-    if not known.get("done") or not _is_intact(run / step.name):
-        return False
     try:
-        return bool(known["key"] == _key(step, run, left_out, files, options))
+        return _is_done(step, run, _key(step, run, files, options))
     except ArtifactError:  # a parent is gone
         return False
+
+
+def _is_done(step: Step, run: Path, key: str) -> bool:
+    """Whether a step has run to its end with this key, and what it left is intact."""
+    known = _known(step, run)
+    return bool(known.get("done") and known["key"] == key) and _is_intact(run / step.name)
 
 
 def _stamp(step: Step, run: Path) -> Path:
@@ -161,15 +178,16 @@ def _launch(arguments: Sequence[str], name: str) -> None:
         raise UserError(f"The step '{name}' failed (exit code {finished.returncode}); see above. Run again to go on.")
 
 
-def _key(step: Step, run: Path, left_out: Set[str], files: Sequence[Path], options: Sequence[str]) -> str:
-    """What a step depends on: the fingerprints of its parents, as far as they are run, its configuration, the code."""
-    parents = [read_manifest(run / need).fingerprint for need in step.needs if need not in left_out]
+def _key(step: Step, run: Path, files: Sequence[Path], options: Sequence[str]) -> str:
+    """What a step depends on: the fingerprints of what it reads, its configuration, the code."""
+    parents = [read_manifest(run / need).fingerprint for need in needs(step, files)]
     configuration = [file.read_text("utf-8") for file in files]
-    content = json.dumps([step.name, step.verbs, parents, configuration, list(options), _code_version()])
+    content = json.dumps([step.name, step.verbs, parents, configuration, list(options), code_version()])
     return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
-def _code_version() -> str:
+def code_version() -> str:
+    """What the code of the stages is known by."""
     root = Path(onesearch.__file__).parent
     sources = [
         path

@@ -83,6 +83,31 @@ def add_comparison(run: Path) -> None:
     write_json(run / "compare.json", {"rows": rows, "differences": []})
 
 
+def add_studies(run: Path) -> None:
+    """Two variants and two seeds; nobody is new. The second variant loses .25, of unseen queries it may gain."""
+
+    def figure(*seeds: float, width: float = 0.125) -> dict[str, object]:
+        value = sum(seeds) / len(seeds)
+        return {"value": value, "low": value - width, "high": value + width, "seeds": list(seeds)}
+
+    def part(num: int, metrics: dict[str, object], differences: dict[str, object]) -> dict[str, object]:
+        return {"num_searches": num, "metrics": metrics, "differences": differences}
+
+    first = {"HR@10": figure(0.5, 0.75), "MRR@10": figure(0.25, 0.25)}
+    second = {"HR@10": figure(0.25, 0.5), "MRR@10": figure(0.25, 0.25)}
+    lost = {"HR@10": figure(-0.25, -0.25), "MRR@10": figure(0.0, 0.0)}
+    gained = {"HR@10": figure(0.0625, 0.0625)}
+    common = {"stage": "sft_personalize", "seeds": [0, 1], "figures": {"cur_l1": 0.5}}
+    slices = [{"unseen": part(1200, first, {})}, {"unseen": part(1200, second, gained)}]
+    rows = [
+        {"variant": "all <views>", **common, **part(2400, first, {}), "slices": slices[0]},
+        {"variant": "no-short", **common, **part(2400, second, lost), "slices": slices[1]},
+    ]
+    (run / "ablation").mkdir(parents=True, exist_ok=True)
+    write_json(run / "ablation" / "views.json", {"rows": rows, "note": "the same budget & seeds"})
+    write_json(run / "ablation" / "alone.json", {"rows": [dict(rows[0], metrics={})], "note": ""})
+
+
 def add_catalogue(run: Path) -> None:
     """Version 1 of an older codebook; 2 and 10 of this one, whose numbers do not sort as words do."""
     old, own = run / "older", run / "quantizer"
@@ -103,6 +128,7 @@ INPUTS = {
     "lexicon": add_lexicon,
     "tagger": add_tagger,
     "comparison": add_comparison,
+    "studies": add_studies,
     "catalogue": add_catalogue,
 }
 """What each section reads, in the order of the page."""

@@ -1,16 +1,20 @@
 """Sections that are tables: variants of the tokenizer, keywords, tagger, baselines, versions of the catalogue."""
 
+import json
 import math
 import re
 import shutil
 
 import pytest
-from leftovers import add_catalogue, add_comparison, add_lexicon, add_tagger, add_tokenizers
+from leftovers import add_catalogue, add_comparison, add_lexicon, add_studies, add_tagger, add_tokenizers
+from rich.console import Console
 from walked import Walked
 
 from onesearch.artifacts import write_json
 from onesearch.keywords.lexicon import Keyword, Lexicon
-from onesearch.report import catalogue, comparison, lexicon, tagger, tokenizers
+from onesearch.report import catalogue, comparison, lexicon, studies, tagger, tokenizers
+from onesearch.report.differences import write_picture
+from onesearch.report.terminal import study_tables
 from onesearch.types import ATTRIBUTE_TYPES
 
 
@@ -33,6 +37,9 @@ def test_variants_stand_above_the_published_rows(tmp_path):
     tied = ["50.00%", "25.00%", "10.00%"]
     assert walked.bold == [*tied, "95.00%", "0.3000", *tied, "90.00%", "95.00%", "0.3000", "0.2000", "95.00%"]
     assert "1,234 searches" in "".join(walked.text)
+    (tmp_path / "ablation").mkdir()
+    shutil.move(tmp_path / "tokenizers.json", tmp_path / "ablation")  # where it is written now
+    assert Walked(tokenizers.section(tmp_path).html).rows == walked.rows
 
 
 def test_keywords_are_the_ten_most_viewed_of_a_type(tmp_path):
@@ -86,6 +93,61 @@ def test_baselines_stand_beside_us_on_one_scale(tmp_path):
 def test_a_comparison_without_the_metric_is_left_out(tmp_path):
     write_json(tmp_path / "compare.json", {"rows": [], "differences": []})
     assert comparison.section(tmp_path) is None
+
+
+def test_variants_of_a_study_stand_beside_the_first(tmp_path):
+    """A difference is bold where its interval leaves out zero: -.25 ± .125 does, 0 ± .125 and .0625 ± .125 do not.
+
+    A study without generators is left out.
+    """
+    add_studies(tmp_path)
+    html = studies.section(tmp_path).html
+    walked = Walked(html)
+    rows = walked.rows
+    assert rows[1] == [
+        "all <views>",
+        "0.6250.500–0.750seeds 0.500 to 0.750",
+        "0.2500.125–0.375seeds 0.250 to 0.250",
+        "–",
+        "–",
+    ]
+    lost, kept = "−0.250−0.375 to −0.125seeds −0.250 to −0.250", "+0.000−0.125 to +0.125seeds +0.000 to +0.000"
+    assert rows[2][3:] == [lost, kept]
+    assert rows[3] == ["HR@10 of", "unseen queries, 1,200"]
+    assert rows[5] == ["no-short", "0.375+0.062 (−0.062 to +0.188)"]
+    assert walked.bold == ["0.625", "0.250", "0.250", "−0.250", "0.625"]
+    text = "".join(walked.text)
+    assert "views 2,400 searches" in text
+    assert "the same budget & seeds" in text
+    assert "HR@10 less that of “all <views>”" in text
+    assert "alone" not in text
+
+
+def test_a_study_is_printed_within_80_columns(tmp_path, capsys):
+    """Each figure over its interval, over its seeds; the tokenizer is not varied, so its figures are not shown."""
+    add_studies(tmp_path)
+    rows = json.loads((tmp_path / "ablation" / "views.json").read_text("utf-8"))["rows"]
+    console = Console(width=80, force_terminal=False)
+    for table in study_tables(rows):
+        console.print(table)
+    out = capsys.readouterr().out
+    assert "…" not in out
+    assert "CUR" not in out
+    lines = [line.split() for line in out.splitlines()]
+    place = next(number for number, line in enumerate(lines) if line[:1] == ["no-short"])
+    assert lines[place] == ["no-short", ".375", ".250", "-.250", "+.000"]
+    assert lines[place + 1] == [".250–.500", ".125–.375", "-.375", "to", "-.125", "-.125", "to", "+.125"]
+    assert lines[place + 2][:2] == ["[.250–.500]", "[.250–.250]"]
+    assert ["no-short", "+.062"] in lines
+
+
+def test_a_picture_needs_something_to_compare(tmp_path):
+    add_studies(tmp_path)
+    rows = json.loads((tmp_path / "ablation" / "views.json").read_text("utf-8"))["rows"]
+    write_picture(rows, tmp_path / "views.png")
+    assert (tmp_path / "views.png").read_bytes().startswith(b"\x89PNG")
+    write_picture(rows[:1], tmp_path / "views.png")
+    assert not (tmp_path / "views.png").exists()
 
 
 def test_versions_of_the_catalogue_come_in_their_order(tmp_path):

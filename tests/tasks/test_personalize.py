@@ -80,6 +80,14 @@ def test_the_window_slides_back(corpus, writer, read, make_search):
     assert {sample.prompt.history[0] for sample in samples} == {(0, 1), (0,)}
 
 
+def test_no_window_slides_where_the_views_say_so(corpus, make_writer, make_search):
+    """Whatever the task's rate: every example ends at the latest click."""
+    context = make_search(clicked=(0,), recent_clicks=(0, 1, 2), long_clicks=(0, 1, 2))
+    one = type(corpus)(**{**corpus.__dict__, "searches": [context]})
+    task, rng, still = SearchToItem(**PLAIN | {"slide_rate": 1}), random.Random(0), make_writer(sliding=False)
+    assert {task.sample(one, still, 0, rng).prompt.history[0] for _ in range(20)} == {(0, 1, 2)}
+
+
 def test_a_title_fragment_stands_for_its_item(corpus, writer, read):
     sample = TitleToItem().sample(corpus, writer, 1, random.Random(0))
     assert read(sample.prompt.tokens) == "<to_item> <query> blue boots 0.0.0.0.0 </s>"

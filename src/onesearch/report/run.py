@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from onesearch.report import catalogue, comparison, doctor, lexicon, tagger, tokenizers
+from onesearch.report import catalogue, comparison, doctor, lexicon, studies, tagger, tokenizers
 from onesearch.report.page import page
 from onesearch.types import UserError
 
@@ -12,6 +12,7 @@ SECTIONS = (
     lexicon.section,
     tagger.section,
     comparison.section,
+    studies.section,
     catalogue.section,
 )
 """In the order of the page. Each looks for its own input and is left out where that is not there."""

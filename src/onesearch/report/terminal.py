@@ -1,13 +1,15 @@
 """The doctor's findings, and the table of an ablation, in the terminal."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from onesearch.metrics.doctor import Diagnosis
+from onesearch.report.differences import KINDS, METRIC, part
 
 COLORS = {"collapsed": "bold red", "poor": "red", "watch": "yellow"}
 
@@ -58,19 +60,65 @@ def show_arrivals(version: int, num_known: int, drift: Mapping[str, float], advi
 STUDY_FIGURES = {"cur_l1": "CUR L1", "cur_l1_l2": "L1·L2", "cur_l1_l2_l3": "total", "icr_items": "ICR"}
 """In percent, as the paper prints them."""
 
+STUDY_METRICS = (METRIC, "MRR@10")
 
-def study_table(rows: Sequence[Mapping[str, Any]]) -> Table:
-    """A line a variant: how its codes are used, and what its generator finds; the first metric with its interval."""
-    metrics = list(rows[0]["metrics"]) if rows else []
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    names = [row["variant"] for row in rows]
-    table.add_column("variant", no_wrap=True, min_width=max(map(len, names), default=0))
-    for name in (*STUDY_FIGURES.values(), *metrics):
-        table.add_column(name, justify="right", no_wrap=True)
+
+def study_tables(rows: Sequence[Mapping[str, Any]]) -> list[Table]:
+    """Variants of a study, a line each; every table fits into 80 columns.
+
+    How codes are used, where that is varied; what the generators find, and how far it lies from the first variant's;
+    that difference by kind of search.
+    """
+    found = [row for row in rows if row["metrics"]]
+    is_tokenizer_varied = any(row["figures"] != rows[0]["figures"] for row in rows) or not found
+    tables = [_codes_used(rows)] if rows and is_tokenizer_varied else []
+    if not found:
+        return tables
+    overall = {name: [row["metrics"][name] for row in found] for name in STUDY_METRICS}
+    overall |= {f"Δ {name}": [row["differences"].get(name) for row in found] for name in STUDY_METRICS}
+    tables.append(_figures(found, overall))
+    kinds = [kind for kind in KINDS if kind != "all" and part(found[0], kind)]
+    if kinds and len(found) > 1:
+        by_kind = {
+            KINDS[kind]: [(part(row, kind) or row)["differences"].get(METRIC) for row in found] for kind in kinds
+        }
+        tables.append(_figures(found, by_kind, f"Δ {METRIC}"))
+    tables[-1].caption = Text("Beneath a figure: its 95% interval over searches, [range of several seeds].")
+    return tables
+
+
+def _codes_used(rows: Sequence[Mapping[str, Any]]) -> Table:
+    table = _variants(rows, STUDY_FIGURES.values())
     for row in rows:
-        figures = [f"{100 * row['figures'][name]:.2f}" if name in row["figures"] else "–" for name in STUDY_FIGURES]
-        found = [f"{row['metrics'][name]['value']:.3f}" for name in metrics]
-        if metrics:
-            found[0] += " ({low:.3f}–{high:.3f})".format(**row["metrics"][metrics[0]])
-        table.add_row(row["variant"], *figures, *found)
+        used = row["figures"]
+        table.add_row(row["variant"], *(f"{100 * used[name]:.2f}" if name in used else "–" for name in STUDY_FIGURES))
     return table
+
+
+def _figures(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, Sequence[Any]], first: str = "variant") -> Table:
+    """A table of figures; differences bear a sign."""
+    table = _variants(rows, columns, first)
+    is_difference = "Δ" in first
+    forms = ["+.3f" if is_difference or "Δ" in name else ".3f" for name in columns]
+    for row, *found in zip(rows, *columns.values(), strict=True):
+        table.add_row(row["variant"], *map(_figure, found, forms))
+    return table
+
+
+def _variants(rows: Sequence[Mapping[str, Any]], columns: Iterable[str], first: str = "variant") -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, caption_justify="left")
+    table.add_column(first, no_wrap=True, min_width=max((len(row["variant"]) for row in rows), default=0))
+    for name in columns:
+        table.add_column(name, justify="right", no_wrap=True)
+    return table
+
+
+def _figure(found: Mapping[str, Any] | None, form: str) -> Text:
+    """A figure over its interval, over the range of its seeds where there are several."""
+    if found is None:
+        return Text("–")
+    dash = " to " if "+" in form else "–"
+    lines = [f"{found['value']:{form}}", f"{found['low']:{form}}{dash}{found['high']:{form}}"]
+    if len(found["seeds"]) > 1:
+        lines.append(f"[{min(found['seeds']):{form}}{dash}{max(found['seeds']):{form}}]")
+    return Text("\n".join(lines).replace("0.", "."))  # narrower

@@ -20,8 +20,8 @@ PUBLISHED = (
 
 
 def section(run: Path) -> Section | None:
-    """The table of `RUN/tokenizers.json`."""
-    content = read_json(run / "tokenizers.json")
+    """The table of `RUN/ablation/tokenizers.json`, or of `RUN/tokenizers.json`, where it was written before."""
+    content = read_json(run / "ablation" / "tokenizers.json") or read_json(run / "tokenizers.json")
     if content is None:
         return None
     rows = content["rows"]

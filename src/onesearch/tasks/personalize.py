@@ -79,7 +79,7 @@ class SearchToItem(Task):
         if rng.random() < self.anonymous_rate:
             context = anonymous(context)
         query = corpus.wording(context.query, self.typo_rate, rng)
-        shift = draw_shift(context, self.slide_rate, self.largest_slide, rng)
+        shift = draw_shift(context, self.slide_rate, self.largest_slide, rng) if writer.views.sliding else 0
         hidden_from = rng.choice(HIDING) if rng.random() < self.unknown_rate else NOTHING_HIDDEN
         if corpus.babble and rng.random() < self.unreadable_rate:
             query, hidden_from = rng.choice(corpus.babble), NOTHING_HIDDEN

@@ -43,6 +43,7 @@ class Views:
         num_recent_queries: m, latest queries.
         recent_query_sids: their SIDs behind their texts.
         num_recent_clicks: m, latest clicked items.
+        sliding: in training the behaviour windows of some examples slide back from the present (`SearchToItem`).
         num_relevant_sids: items of the long history nearest to the query, as SIDs that an answer can repeat. The paper
             shows the RSU through the history adapter alone; shoppers look for what they have seen, hence this.
         user_id: the behaviour-constructed user ID, 2·C codes.
@@ -62,6 +63,7 @@ class Views:
     num_recent_queries: int = 5
     recent_query_sids: bool = True
     num_recent_clicks: int = 5
+    sliding: bool = True
     num_relevant_sids: int = 5
     user_id: bool = True
     max_history: int = 200
