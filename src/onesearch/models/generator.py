@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import linear
+from torch.nn.functional import cross_entropy, linear
 from transformers import AutoModelForSeq2SeqLM, BartConfig, BartForConditionalGeneration, PreTrainedModel
 
 from onesearch.models.copier import NO_ITEM, Copier
@@ -176,12 +176,16 @@ class Generator(nn.Module):
         picked = [levels[level].gather(-1, codes[..., level, None]) for level in range(num_levels)]
         return torch.cat(picked, -1)
 
+    def text_losses(self, encoded: Encoded, labels: Tensor) -> Tensor:
+        """Cross-entropy [B, T] of text targets [B, T] over the whole vocabulary; 0 at padding, -100."""
+        logits = self.backbone(
+            encoder_outputs=(encoded.hidden,), attention_mask=encoded.attention_mask, labels=labels, use_cache=False
+        ).logits
+        return cross_entropy(logits.mT.float(), labels, reduction="none")
+
     def text_loss(self, encoded: Encoded, labels: Tensor) -> Tensor:
-        """Mean cross-entropy of text targets [B, T] over the whole vocabulary; -100 is padding."""
-        loss: Tensor = self.backbone(
-            encoder_outputs=(encoded.hidden,), attention_mask=encoded.attention_mask, labels=labels
-        ).loss
-        return loss
+        """Mean cross-entropy of text targets [B, T]."""
+        return self.text_losses(encoded, labels).sum() / (labels != -100).sum()
 
     @torch.no_grad()
     def init_sid_embeddings(self, centroids: Sequence[Tensor], seed: int = 0) -> None:
