@@ -1,5 +1,7 @@
 """The mean loss of each task."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -13,7 +15,7 @@ class TaskLosses:
     def clear(self) -> None:
         """Forget what was added."""
         self.names: tuple[str, ...] = ()
-        self.sums = self.counts = torch.zeros(0)
+        self.totals = torch.zeros(2, 0)  # sums and counts
 
     def add(self, losses: Tensor, tasks: Tensor, names: tuple[str, ...]) -> None:
         """Add some examples.
@@ -25,12 +27,16 @@ class TaskLosses:
         """
         if not self.names:
             self.names = names
-            self.sums, self.counts = losses.new_zeros(2, len(names), dtype=torch.float32)
+            self.totals = torch.zeros(2, len(names), device=losses.device)
         values = losses.detach().float()
-        self.sums = self.sums.index_add(0, tasks, values)
-        self.counts = self.counts.index_add(0, tasks, torch.ones_like(values))
+        self.totals = self.totals.index_add(1, tasks, torch.stack([values, torch.ones_like(values)]))
 
-    def means(self) -> dict[str, float]:
-        """The mean of each task that came."""
-        sums, counts = self.sums.tolist(), self.counts.tolist()
+    def means(self, over_processes: Callable[[Tensor], Tensor] | None = None) -> dict[str, float]:
+        """The mean of each task that came.
+
+        Args:
+            over_processes: adds up what several processes hold; None: there is one.
+        """
+        totals = over_processes(self.totals) if over_processes and self.names else self.totals
+        sums, counts = totals.tolist()
         return {name: sums[n] / counts[n] for n, name in enumerate(self.names) if counts[n]}

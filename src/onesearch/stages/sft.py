@@ -3,6 +3,7 @@
 L = −(1/C)·Σ_l log π(c_l | c_<l, x) for SID answers, token cross-entropy for text answers.
 """
 
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -137,7 +138,7 @@ class SftStage(GeneratorStage):
     def on_train_batch_end(self, *_: Any) -> None:
         """Log each task's loss since the last time, as seldom as any figure: reading it waits for the device."""
         seldom = self.trainer.log_every_n_steps  # type: ignore[attr-defined]  # set outside of the class
-        if self.global_step > self.losses_read_at and self.global_step % seldom == 0:
+        if seldom and self.global_step > self.losses_read_at and self.global_step % seldom == 0:
             self.losses_read_at = self.global_step
             self._log_losses("train", self.train_losses)
 
@@ -150,7 +151,7 @@ class SftStage(GeneratorStage):
             super().validation_step(batch)
 
     def on_validation_epoch_end(self) -> None:
-        """Log each task's loss over all its examples, which every process has read."""
+        """Log each task's loss over all its examples."""
         self._log_losses("val", self.val_losses)
 
     def _add(self, to: TaskLosses, batch: GeneratorBatch, losses: Tensor) -> None:
@@ -158,6 +159,6 @@ class SftStage(GeneratorStage):
             to.add(losses, batch.tasks, batch.task_names)
 
     def _log_losses(self, split: str, losses: TaskLosses) -> None:
-        for name, mean in losses.means().items():
+        for name, mean in losses.means(partial(self.trainer.strategy.reduce, reduce_op="sum")).items():
             self.log(f"{split}/loss/{name}", mean)
         losses.clear()
