@@ -21,28 +21,35 @@ def corpus():
     return Corpus([f"q{n}" for n in range(10)], ["item"] * 8, [""] * 8, np.zeros((8, 5), int), [], [])
 
 
+def drawn(mixture, epoch=0):
+    """An epoch's batches as lists of (task, draw, number)."""
+    return [[tuple(row) for row in batch.tolist()] for batch in mixture.batches(epoch)]
+
+
 def test_weights_give_the_promised_counts(corpus):
     """Twice each query; five queries of ten once; every item once and two of the eight once more."""
-    batches = Mixture(TASKS, corpus, 4, seed=0).batches(0)
-    drawn = Counter((task, number) for batch in batches for _, task, _, number in batch)
-    assert [drawn[0, index] for index in range(10)] == [2] * 10
-    assert sorted(drawn[1, index] for index in range(10)) == [0] * 5 + [1] * 5
-    assert sorted(drawn[2, index] for index in range(8)) == [1] * 6 + [2] * 2
+    rows = [row for batch in drawn(Mixture(TASKS, corpus, 4, seed=0)) for row in batch]
+    times = Counter((task, number) for task, _, number in rows)
+    assert [times[0, number] for number in range(10)] == [2] * 10
+    assert sorted(times[1, number] for number in range(10)) == [0] * 5 + [1] * 5
+    assert sorted(times[2, number] for number in range(8)) == [1] * 6 + [2] * 2
+    for task, count in enumerate((20, 5, 10)):
+        assert sorted(draw for other, draw, _ in rows if other == task) == list(range(count))
 
 
 def test_a_batch_holds_one_kind_of_answer(corpus):
     """Texts of several tasks may share a batch, SIDs and texts may not; ⌈20/4⌉ + ⌈15/4⌉ batches of at most 4."""
-    batches = Mixture(TASKS, corpus, 4, seed=0).batches(0)
+    batches = drawn(Mixture(TASKS, corpus, 4, seed=0))
     assert len(batches) == len(Mixture(TASKS, corpus, 4, seed=0)) == 5 + 4
-    kinds = [{TASKS[example.task].writes for example in batch} for batch in batches]
+    kinds = [{TASKS[task].writes for task, _, _ in batch} for batch in batches]
     assert all(len(kind) == 1 for kind in kinds)
-    assert any(len({example.task for example in batch}) == 2 for batch in batches)
+    assert any(len({task for task, _, _ in batch}) == 2 for batch in batches)
     assert sorted(map(len, batches)) == [3] + [4] * 8
 
 
 def test_kinds_come_in_random_order(corpus):
     """Not all SIDs first: over ten seeds the first batch is of either kind."""
-    kinds = {TASKS[Mixture(TASKS, corpus, 4, seed).batches(0)[0][0].task].writes for seed in range(10)}
+    kinds = {TASKS[drawn(Mixture(TASKS, corpus, 4, seed))[0][0][0]].writes for seed in range(10)}
     assert kinds == {"sid", "text"}
 
 
@@ -52,9 +59,9 @@ def test_two_processes_share_each_batch(corpus):
     for rank in range(2):
         mixture = Mixture(TASKS, corpus, 4, seed=3)
         mixture.world, mixture.rank = 2, rank
-        ranks.append(mixture.batches(0))
+        ranks.append(drawn(mixture))
         assert len(ranks[-1]) == len(mixture) == 3 + 2
-    whole = Mixture(TASKS, corpus, 8, seed=3).batches(0)
+    whole = drawn(Mixture(TASKS, corpus, 8, seed=3))
     for one, two, both in zip(*ranks, whole, strict=True):
         assert sorted(one + two) == sorted(both)
         assert len(one) - len(two) in (0, 1)
@@ -66,20 +73,19 @@ def test_a_process_without_a_share_still_steps(corpus):
     for rank in range(2):
         mixture = Mixture([QueryToSid()], single, 4, seed=0)
         mixture.world, mixture.rank = 2, rank
-        assert mixture.batches(0) == [[(0, 0, 0, 0)]]
+        assert drawn(mixture) == [[(0, 0, 0)]]
 
 
 def test_epochs_differ_and_seeds_repeat(corpus):
     mixture = Mixture(TASKS, corpus, 4, seed=0)
-    first, second = mixture.batches(0), mixture.batches(1)
-    assert [example.epoch for batch in second for example in batch] == [1] * 35
-    assert [[e[1:] for e in batch] for batch in first] != [[e[1:] for e in batch] for batch in second]
-    assert Mixture(TASKS, corpus, 4, seed=0).batches(0) == first
+    assert drawn(mixture, 0) != drawn(mixture, 1)
+    assert drawn(Mixture(TASKS, corpus, 4, seed=0), 1) == drawn(mixture, 1)
+    assert drawn(Mixture(TASKS, corpus, 4, seed=1), 1) != drawn(mixture, 1)
 
 
 def test_a_task_of_weight_zero_is_left_out(corpus):
-    batches = Mixture([QueryToSid(), SidToQuery(weight=0.0)], corpus, 4, seed=0).batches(0)
-    assert {example.task for batch in batches for example in batch} == {0}
+    batches = drawn(Mixture([QueryToSid(), SidToQuery(weight=0.0)], corpus, 4, seed=0))
+    assert {task for batch in batches for task, _, _ in batch} == {0}
 
 
 def test_recent_searches_come_more_often(corpus):
@@ -89,15 +95,15 @@ def test_recent_searches_come_more_often(corpus):
     task = SearchToItem(weight=2.0, half_life=2.0)
     np.testing.assert_allclose(task.repeats(recent), [6 / 7, 12 / 7, 24 / 7])
     mixture = Mixture([task], recent, 2, seed=0)
-    drawn = Counter()
+    times = Counter()
     for epoch in range(700):
-        of_epoch = Counter(example.number for batch in mixture.batches(epoch) for example in batch)
+        of_epoch = Counter(number for batch in drawn(mixture, epoch) for _, _, number in batch)
         assert sum(of_epoch.values()) == 6
         assert of_epoch[0] in (0, 1)
         assert of_epoch[1] in (1, 2)
         assert of_epoch[2] in (3, 4)
-        drawn += of_epoch
-    assert [drawn[index] / 700 for index in range(3)] == pytest.approx([6 / 7, 12 / 7, 24 / 7], abs=0.06)
+        times += of_epoch
+    assert [times[number] / 700 for number in range(3)] == pytest.approx([6 / 7, 12 / 7, 24 / 7], abs=0.06)
     assert SearchToItem(weight=2.0).repeats(recent).tolist() == [2.0] * 3
 
 

@@ -20,7 +20,8 @@ def test_what_is_drawn_twice_is_written_twice(make_data):
     """24 draws of one title in an epoch: most of its eight fragments come, not one of them 24 times."""
     data = make_data([TitleToItem(weight=24.0)])
     batches = data.train_dataloader().sampler
-    draws = [example for batch in batches.mixture.batches(0) for example in batch if example.number == 0]
+    rows = [row for batch in batches.mixture.batches(0) for row in batch.tolist()]
+    draws = [Example(0, *row) for row in rows if row[2] == 0]
     assert len(draws) == 24
     texts = {tuple(batches.write(example).sample.prompt.tokens) for example in draws}
     assert len(texts) > 4

@@ -12,7 +12,7 @@ from itertools import chain, islice
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from onesearch.data.examples import Written
-from onesearch.data.mixture import Example, Mixture
+from onesearch.data.mixture import Drawn, Example, Mixture
 from onesearch.types import GeneratorBatch
 
 
@@ -58,16 +58,15 @@ class BucketedBatches(IterableDataset[list[Written]]):
         for start in range(first * self.pool, len(batches), step * self.pool):
             yield from self._written(batches[start : start + self.pool], start)
 
-    def _written(self, batches: Sequence[Sequence[Example]], start: int) -> list[list[Written]]:
+    def _written(self, batches: Sequence[Drawn], start: int) -> list[list[Written]]:
         """A pool's batches, each at a step that had one of its kind."""
-        written = [[self.write(example) for example in batch] for batch in batches]
+        written = [[self.write(Example(self.epoch, *row)) for row in batch.tolist()] for batch in batches]
         if self.pool == 1:
             return written
         # The same numbers on every process: what is long on one is long on all, and none waits for another.
         rng = random.Random(f"{self.mixture.seed}/{self.epoch}/{start}")
-        kind_of = {number: kind for kind, numbers in self.mixture.kinds.items() for number in numbers}
-        for kind in self.mixture.kinds:
-            steps = [step for step, batch in enumerate(batches) if kind_of[batch[0].task] == kind]
+        for tasks in self.mixture.kinds.values():
+            steps = [step for step, batch in enumerate(written) if batch[0].task in tasks]
             for step, batch in zip(steps, rearranged([written[step] for step in steps], rng), strict=True):
                 written[step] = batch
         return written

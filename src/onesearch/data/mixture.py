@@ -27,6 +27,10 @@ class Example(NamedTuple):
     number: int  # of the example inside the task
 
 
+Drawn = NDArray[np.int64]
+"""Examples of one epoch, [B, 3]: task, draw and number of each. Epochs are long: 24 bytes an example, no objects."""
+
+
 class Mixture:
     """The examples of each epoch; an example comes as often as its task says.
 
@@ -53,21 +57,18 @@ class Mixture:
         counts = [sum(_total(self.repeats[number]) for number in numbers) for numbers in self.kinds.values()]
         return sum(-(-count // size) for count in counts)
 
-    def batches(self, epoch: int) -> list[list[Example]]:
+    def batches(self, epoch: int) -> list[Drawn]:
         """This process's part of every batch of an epoch."""
         rng = random.Random(f"{self.seed}/{epoch}")
         size = self.batch_size * self.world
-        batches = []
-        for numbers in self.kinds.values():
-            examples = [
-                Example(epoch, number, draw, index)
-                for number in numbers
-                for draw, index in enumerate(_draw(self.repeats[number], rng))
-            ]
-            rng.shuffle(examples)
-            batches += [examples[start : start + size] for start in range(0, len(examples), size)]
+        batches: list[Drawn] = []
+        for tasks in self.kinds.values():
+            drawn = np.concatenate([_draw(task, self.repeats[task], rng) for task in tasks])
+            drawn = drawn[_order(len(drawn), rng)]
+            batches += [drawn[start : start + size] for start in range(0, len(drawn), size)]
         rng.shuffle(batches)
-        return [batch[self.rank :: self.world] or batch[:1] for batch in batches]
+        parts = ((batch[self.rank :: self.world], batch[:1]) for batch in batches)
+        return [part if len(part) else first for part, first in parts]  # a process without a share steps with another's
 
 
 def held_out(tasks: Sequence[Task], corpus: Corpus, batch_size: int, largest: int, seed: int) -> list[list[Example]]:
@@ -95,12 +96,16 @@ def _total(repeats: NDArray[np.float64]) -> int:
     return round(float(repeats.sum()))
 
 
-def _draw(repeats: NDArray[np.float64], rng: random.Random) -> list[int]:
-    """Each index ⌊r⌋ or ⌈r⌉ times, r on average, by systematic sampling over a random order; Σr is made whole first."""
-    order = np.array(rng.sample(range(len(repeats)), len(repeats)), dtype=np.int64)
+def _draw(task: int, repeats: NDArray[np.float64], rng: random.Random) -> Drawn:
+    """Each example ⌊r⌋ or ⌈r⌉ times, r on average: systematic sampling over a random order; Σr is made whole first."""
+    order = _order(len(repeats), rng)
     ends = repeats[order].cumsum()
     count = _total(repeats)
     ticks = (rng.random() + np.arange(count)) * (repeats.sum() / max(1, count))
     # Rounding may put the last tick behind the last end.
-    drawn: list[int] = order[np.searchsorted(ends, ticks, side="right").clip(max=len(order) - 1)].tolist()
-    return drawn
+    numbers = order[np.searchsorted(ends, ticks, side="right").clip(max=len(order) - 1)]
+    return np.stack([np.full(count, task), np.arange(count), numbers], axis=1)
+
+
+def _order(count: int, rng: random.Random) -> NDArray[np.int64]:
+    return np.random.default_rng(rng.getrandbits(64)).permutation(count)
