@@ -85,6 +85,26 @@ def test_every_text_of_a_prompt_is_encoded_beforehand(make_data, monkeypatch):
     assert len(list(data.train_dataloader())) > 2
 
 
+def test_a_pool_of_no_batch_is_refused(tiny_run):
+    with pytest.raises(UserError, match="SftData has pool 0: give the batches that"):
+        SftData(tiny_run, [QueryToSid()], pool=0)
+
+
+def test_a_pool_wastes_less_and_shows_the_same(make_data):
+    """Searches, 20 to 130 tokens, beside queries of 4: the same prompts, in batches that are hardly padded."""
+    padding, prompts = [], []
+    for pool in (1, 50):
+        batches = list(make_data([SearchToItem(), QueryToSid(weight=4)], pool=pool).train_dataloader())
+        masks = [batch.prompt.attention_mask for batch in batches]
+        padding.append(1 - sum(int(mask.sum()) for mask in masks) / sum(mask.numel() for mask in masks))
+        rows = [
+            row for batch in batches for row in zip(batch.prompt.input_ids, batch.prompt.attention_mask, strict=True)
+        ]
+        prompts.append(sorted(ids[mask.bool()].tolist() for ids, mask in rows))
+    assert prompts[0] == prompts[1]
+    assert padding[1] < 0.15 < 0.4 < padding[0]
+
+
 def test_tasks_are_frozen():
     """A configuration cannot be changed behind a run's back."""
     with pytest.raises(dataclasses.FrozenInstanceError):

@@ -67,6 +67,10 @@ class SftData(lightning.LightningDataModule):
         pool: int = 50,
     ) -> None:
         super().__init__()
+        if pool < 1:
+            raise UserError(
+                f"SftData has pool {pool}: give the batches that are sorted by length together, 1 for none."
+            )
         self.run = Path(run)
         self.tasks = tasks
         self.batch_size = batch_size
