@@ -160,6 +160,8 @@ class GeneratorBatch(NamedTuple):
     prompt: PromptBatch
     codes: Tensor | None  # [B, C] int64, local to their layers
     labels: Tensor | None  # [B, T] int64 token ids, -100 is padding
+    tasks: Tensor | None = None  # [B] int64, the task of each row by its number in `task_names`; None: not told
+    task_names: tuple[str, ...] = ()  # of all tasks, the same in every batch
 
 
 class PreferenceBatch(NamedTuple):

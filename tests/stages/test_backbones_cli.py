@@ -277,7 +277,7 @@ def test_sid_embeddings_may_start_fresh(quantizer_run):
 @pytest.mark.parametrize("wanted", [True, False])
 def test_a_stage_turns_checkpointing_on(three_stages, wanted):
     """mT5's overlay asked for it; it is no part of the export: each stage says anew whether it wants it."""
-    stage = SftStage(three_stages, "again", "cooccur", init_from="sft_align", checkpointing=wanted)
+    stage = SftStage(three_stages, "again", "cooccur", init_from="sft_align", gradient_checkpointing=wanted)
     stage.configure_model()
     found = {getattr(module, "gradient_checkpointing", wanted) for module in stage.generator.modules()}
     assert found == {wanted}

@@ -1,5 +1,7 @@
 """`onesearch fit` of the three SFT stages with their shipped task lists, each starting from the one before."""
 
+import shutil
+
 import pytest
 import torch
 
@@ -7,6 +9,7 @@ from handful import BLIND_MRR, CONFIGS, THINGS, copied, curves, facts, fingerpri
 from onesearch.log.prepared import Log
 from onesearch.log.text import item_texts
 from onesearch.models.generator_folder import load_generator
+from onesearch.models.text_tokenizer import load_tokenizer, train_tokenizer
 from onesearch.serve.engine import SearchEngine
 from onesearch.stages.sft import SftStage
 from onesearch.tasks.collation import collate_prompts
@@ -77,6 +80,47 @@ def test_cooccur_learns_what_a_query_is_clicked_for(cooccur_run):
     assert engine.form == "cooccur"
     answers = [ranked.items for ranked in engine.rank([log.context(None, thing) for thing in THINGS], 4)]
     assert [kinds_of(log, items) for items in answers] == [[thing] * 4 for thing in THINGS]
+
+
+def test_what_validation_and_training_tell(align_run, personalize_run):
+    """Losses of all seven tasks, held out and in training; shares by K and by level; the shop has 16 of 1,024 SIDs."""
+    tasks = ("QueryToSid", "ItemToSid", "SidToQuery", "SidToItem", "QueryToCategory", "ItemToCategory", "SidToCategory")
+    for task in tasks:
+        losses = logged(align_run, "sft_align", f"train/loss/{task}")
+        assert losses[-1] < losses[0]
+        (held_out,) = logged(align_run, "sft_align", f"val/loss/{task}")
+        assert 0 < held_out < 2
+    for name in ("hr", "mrr"):
+        shares = [logged(personalize_run, "sft_personalize", f"val/{name}@{k}")[-1] for k in (1, 5, 10)]
+        assert shares == sorted(shares)
+    matches = [logged(personalize_run, "sft_personalize", f"val/match_l{level}")[-1] for level in range(1, 6)]
+    assert matches == sorted(matches, reverse=True)
+    assert matches[-1] == pytest.approx(logged(personalize_run, "sft_personalize", "val/hr@1")[-1], abs=0.2)
+    assert 0 < logged(personalize_run, "sft_personalize", "val/valid_sids")[-1] <= 16 / 20
+    assert all(0 <= share < 0.5 for share in logged(align_run, "sft_align", "train/padding"))
+
+
+def test_options_for_large_models(align_run, tmp_path):
+    """Averaged weights, states computed again, half precision and two batches a step, all from the command line."""
+    run = copied(align_run, tmp_path / "run", "quantizer", "sft_align")
+    config = overlays(0.0)["sft_cooccur"]
+    config["model"]["init_args"] |= {"gradient_checkpointing": True, "optimization": {"lr": 1e-3, "averaging": 0.9}}
+    config["trainer"] |= {"precision": "bf16-mixed", "accumulate_grad_batches": 2}
+    launch(run, "fit", "sft_cooccur", config)
+    assert facts(run, "sft_cooccur")["num_steps"] > 0
+    assert SearchEngine.open(run, "sft_cooccur", num_beams=4).generator.backbone.dtype == torch.float32
+
+
+def test_the_tokenizer_comes_from_the_stage_before(align_run, tmp_path, capsys):
+    """Named nowhere and gone from the run, it is that of `sft_align`; another one is refused."""
+    run = copied(align_run, tmp_path / "run", "quantizer", "sft_align")
+    shutil.rmtree(run / "tokenizer")
+    launch(run, "fit", "sft_cooccur", overlays(0.0)["sft_cooccur"])
+    assert load_tokenizer(run / "sft_cooccur").get_vocab() == load_tokenizer(run / "sft_align").get_vocab()
+    train_tokenizer(["a red kettle"], 270).save_pretrained(tmp_path / "other")
+    arguments = ("fit", "-c", str(CONFIGS / "sft_cooccur.yaml"), "--run", str(run), "--trainer.accelerator", "cpu")
+    refused = refusal(capsys, *arguments, "--data.init_args.tokenizer", str(tmp_path / "other"))
+    assert refused.startswith(f"The tokenizer '{tmp_path}/other' has other tokens than the one that 'sft_align' was")
 
 
 def test_personalize_learns_who_asks(personalize_run):

@@ -75,7 +75,7 @@ def beam_search(scorer: Scorer, trie: Trie, num_beams: int) -> Beams:
             log_probs = scorer.advance(parents, codes, depth + 1)
     scores, order = scores.sort(dim=-1, descending=True, stable=True)
     leaves = nodes.gather(1, order)
-    return Beams(trie.sids[leaves], scores, scores > -torch.inf, leaves)
+    return Beams(trie.codes(leaves), scores, scores > -torch.inf, leaves)
 
 
 def _extend(

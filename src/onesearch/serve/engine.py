@@ -134,7 +134,10 @@ class SearchEngine:
 
     def rank(self, contexts: Sequence[SearchContext], k: int) -> list[Ranked]:
         """At most `k` items for each search of one batch."""
-        beams = self.beams(contexts)
+        return self.ranked(self.beams(contexts), k)
+
+    def ranked(self, beams: Beams, k: int) -> list[Ranked]:
+        """The items behind beams, at most `k` for each search."""
         return [
             self.expand(codes[valid].cpu().numpy(), scores[valid].double().cpu().numpy(), k)
             for codes, scores, valid in zip(beams.codes, beams.scores, beams.valid, strict=True)

@@ -85,6 +85,10 @@ class Trie:
         slots = torch.where(children.valid, children.codes, self.sizes[depth])  # padding falls into the extra slot
         return mask.scatter_(-1, slots, True)[..., :-1]
 
+    def codes(self, leaves: Tensor) -> Tensor:
+        """Codes [.., C] of leaves [..]."""
+        return self.sids[leaves]
+
     def to(self, device: torch.device | str) -> "Trie":
         """The same trie with its arrays on `device`."""
         moved = object.__new__(Trie)

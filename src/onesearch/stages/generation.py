@@ -1,15 +1,19 @@
 """What the stages that train the generator share: validation by beams, and the export."""
 
+from copy import copy
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
+from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
+from onesearch.decoding.free import EverySid
 from onesearch.khqe import Khqe
 from onesearch.metrics.ranking import hit_rate, hits, pad, reciprocal_rank
+from onesearch.metrics.sid import prefix_matches
 from onesearch.models.generator import Generator
 from onesearch.models.generator_folder import save_generator
 from onesearch.serve.engine import SearchEngine
@@ -28,19 +32,49 @@ class GeneratorStage(Stage):
     form: str
     views: Views
     num_beams: int
+    cutoffs: tuple[int, ...] = (1, 5, 10)
+    """K of HR@K and MRR@K in validation."""
 
     @cached_property
     def engine(self) -> SearchEngine:
         """A search engine, built once: it reads the weights as they are at each answer."""
         return SearchEngine(self.khqe, self.generator, self.tokenizer, self.form, self.views, self.num_beams)
 
-    def validation_step(self, contexts: list[SearchContext], _: int) -> None:
-        """Answer searches with beams: HR and MRR over items."""
-        answers = pad([ranked.items.tolist() for ranked in self.engine.rank(contexts, 10)], 10)
-        found = hits(answers, [context.clicked for context in contexts])
-        for name, metric in (("hr@10", hit_rate), ("mrr@10", reciprocal_rank)):
-            value = torch.tensor(float(metric(found, 10).mean()))
-            self.log(f"val/{name}", value, prog_bar=True, batch_size=len(contexts), sync_dist=True)
+    @cached_property
+    def free_engine(self) -> SearchEngine:
+        """The same engine with beams that may spell a SID of no item."""
+        engine = copy(self.engine)
+        engine.trie = EverySid(self.khqe.spec.sizes)
+        return engine
+
+    def validation_step(self, contexts: list[SearchContext], *_: int) -> None:
+        """Answer searches with beams."""
+        for name, values in self._figures(contexts).items():
+            self.log(
+                f"val/{name}",
+                torch.tensor(float(values.mean())),
+                prog_bar=name.endswith(f"@{max(self.cutoffs)}"),
+                batch_size=len(contexts),
+                sync_dist=True,
+                add_dataloader_idx=False,  # the name is the same whatever is validated beside it
+            )
+
+    def _figures(self, contexts: list[SearchContext]) -> dict[str, NDArray[Any]]:
+        """HR and MRR over items, right prefixes of the best beam, and which of the free beams' SIDs exist.
+
+        The best beam is the served one, inside the trie; it is right as far as it goes with the SID of a clicked item.
+        """
+        depth, clicked = max(self.cutoffs), [context.clicked for context in contexts]
+        beams, free = self.engine.beams(contexts), self.free_engine.beams(contexts)
+        found = hits(pad([ranked.items.tolist() for ranked in self.engine.ranked(beams, depth)], depth), clicked)
+        wanted = [self.khqe.item_codes[list(items)] for items in clicked]
+        matches = prefix_matches(beams.codes[:, 0].cpu().numpy(), wanted)
+        return {
+            **{f"hr@{k}": hit_rate(found, k) for k in self.cutoffs},
+            **{f"mrr@{k}": reciprocal_rank(found, k) for k in self.cutoffs},
+            **{f"match_l{level + 1}": column for level, column in enumerate(matches.T)},
+            "valid_sids": self.khqe.table.sid_rows(free.codes.flatten(0, 1).cpu().numpy()) >= 0,
+        }
 
     def export(self, folder: Path) -> dict[str, Any]:
         """The generator, with the form and views that its prompts need."""

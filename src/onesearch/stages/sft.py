@@ -3,13 +3,16 @@
 L = −(1/C)·Σ_l log π(c_l | c_<l, x) for SID answers, token cross-entropy for text answers.
 """
 
+from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
+import torch
 from torch import Tensor
 
 from onesearch.artifacts import verify
 from onesearch.khqe import Khqe
+from onesearch.metrics.task_losses import TaskLosses
 from onesearch.models.copier import Copier
 from onesearch.models.generator import FreshGenerator, Generator, GeneratorBackbone
 from onesearch.models.generator_folder import load_generator
@@ -19,7 +22,7 @@ from onesearch.sid.vocabulary import Vocabulary
 from onesearch.stages.generation import GeneratorStage
 from onesearch.stages.stage import Optimization
 from onesearch.tasks.prompt import MARKERS, NUM_PLACES, Views
-from onesearch.types import GeneratorBatch, UserError
+from onesearch.types import GeneratorBatch, SearchContext, UserError
 
 
 class SftStage(GeneratorStage):
@@ -35,11 +38,12 @@ class SftStage(GeneratorStage):
         tokenizer: a pretrained tokenizer by name; None: the run's own one.
         sid_init: where the SID embeddings of a new generator start: half in their `centroids`, or as `fresh` as any
             added token's.
-        checkpointing: whether activations are computed again for the gradient instead of kept: less memory, more time.
         views: what a search prompt shows; linked from the DataModule.
         copying: whether a `Copier` repeats listed items; it needs `views.fold_sids`.
         text_weight: weight of a text batch's loss.
         num_beams: K in validation.
+        gradient_checkpointing: whether a layer's states are computed again for its gradients in place of being kept:
+            less memory, a third more time.
         optimization: optimizer and schedule.
     """
 
@@ -52,11 +56,11 @@ class SftStage(GeneratorStage):
         backbone: GeneratorBackbone = FreshGenerator(),
         tokenizer: str | None = None,
         sid_init: Literal["centroids", "fresh"] = "centroids",
-        checkpointing: bool = False,
         views: Views = Views(),
         copying: bool = False,
         text_weight: float = 0.5,
         num_beams: int = 20,
+        gradient_checkpointing: bool = False,
         optimization: Optimization = Optimization(),
     ) -> None:
         super().__init__(run, name, optimization)
@@ -65,12 +69,14 @@ class SftStage(GeneratorStage):
         self.backbone = backbone
         self.tokenizer_name = tokenizer
         self.sid_init = sid_init
-        self.checkpointing = checkpointing
         self.views = views
         self.copying = copying
         self.text_weight = text_weight
         self.num_beams = num_beams
+        self.gradient_checkpointing = gradient_checkpointing
         self.parents = ("log", "quantizer") + ((init_from,) if init_from else ())
+        self.train_losses, self.val_losses = TaskLosses(), TaskLosses()
+        self.losses_read_at = 0  # step
 
     def configure_model(self) -> None:
         """Build the generator, with a copier where it is asked for."""
@@ -83,7 +89,7 @@ class SftStage(GeneratorStage):
             )
         self._build_generator()
         self._check_views()
-        if self.checkpointing:
+        if self.gradient_checkpointing:
             self.generator.checkpoint_activations()
         if not self.copying:
             self.generator.copier = None
@@ -123,14 +129,59 @@ class SftStage(GeneratorStage):
                 "backbone with more positions."
             )
 
+    def on_fit_start(self) -> None:
+        """Refuse prompts that are written in another tokenizer's tokens; Lightning knows of no data in a bare loop."""
+        writes = getattr(getattr(self.trainer, "datamodule", None), "tokenizer", self.tokenizer)
+        if writes.get_vocab() != self.tokenizer.get_vocab():
+            raise UserError(
+                f"{self.name}: prompts are written with a tokenizer of {len(writes)} tokens, but the generator reads "
+                f"{len(self.tokenizer)} other ones: give the data the same 'init_from' and 'tokenizer' as the stage."
+            )
+
     def training_step(self, batch: GeneratorBatch, _: int) -> Tensor:
         """One batch of one kind of answer."""
+        losses, lengths = self.answer_losses(batch)
+        loss = losses.sum() / lengths.sum()
+        self._add(self.train_losses, batch, losses / lengths)
+        kind = "text" if batch.codes is None else "sid"
+        self.log(f"train/{kind}_loss", loss, prog_bar=True, batch_size=len(losses))
+        padding = 1 - batch.prompt.attention_mask.float().mean()
+        self.log("train/padding", padding, on_step=False, on_epoch=True, batch_size=len(losses))
+        return loss if kind == "sid" else self.text_weight * loss
+
+    def answer_losses(self, batch: GeneratorBatch) -> tuple[Tensor, Tensor]:
+        """−log π of each answer [B], and their lengths [B] in tokens."""
         encoded = self.generator.encode(batch.prompt)
         if batch.codes is not None:
-            loss = -self.generator.sid_log_probs(encoded, batch.codes.unsqueeze(1)).mean()
-            self.log("train/sid_loss", loss, prog_bar=True, batch_size=len(batch.codes))
-            return loss
+            losses = -self.generator.sid_log_probs(encoded, batch.codes.unsqueeze(1)).flatten(1)
+            return losses.sum(1), torch.full_like(losses[:, 0], losses.shape[1])
         assert batch.labels is not None
-        loss = self.generator.text_loss(encoded, batch.labels)
-        self.log("train/text_loss", loss, prog_bar=True, batch_size=len(batch.labels))
-        return self.text_weight * loss
+        return self.generator.text_losses(encoded, batch.labels).sum(1), (batch.labels != -100).sum(1)
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        """Log each task's loss since the last time, as seldom as any figure: reading it waits for the device."""
+        seldom = self.trainer.log_every_n_steps  # type: ignore[attr-defined]  # set outside of the class
+        if seldom and self.global_step > self.losses_read_at and self.global_step % seldom == 0:
+            self.losses_read_at = self.global_step
+            self._log_losses("train", self.train_losses)
+
+    def validation_step(self, batch: GeneratorBatch | list[SearchContext], *_: int) -> None:
+        """Searches are answered with beams; the tasks' own examples are read together with their answers."""
+        if isinstance(batch, GeneratorBatch):
+            losses, lengths = self.answer_losses(batch)
+            self._add(self.val_losses, batch, losses / lengths)
+        else:
+            super().validation_step(batch)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log each task's loss over all its examples."""
+        self._log_losses("val", self.val_losses)
+
+    def _add(self, to: TaskLosses, batch: GeneratorBatch, losses: Tensor) -> None:
+        if batch.tasks is not None:
+            to.add(losses, batch.tasks, batch.task_names)
+
+    def _log_losses(self, split: str, losses: TaskLosses) -> None:
+        for name, mean in losses.means(partial(self.trainer.strategy.reduce, reduce_op="sum")).items():
+            self.log(f"{split}/loss/{name}", mean)
+        losses.clear()

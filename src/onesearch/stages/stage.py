@@ -11,6 +11,8 @@ import torch
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 
 from onesearch.artifacts import verify, writing
+from onesearch.stages.averaging import Averaging
+from onesearch.types import UserError
 
 
 @dataclass(frozen=True)
@@ -21,11 +23,17 @@ class Optimization:
         lr: peak learning rate.
         warmup: share of all steps in which the rate rises from zero, 0 to 1.
         weight_decay: decoupled decay; biases, norms and other vectors are spared.
+        averaging: decay of averaged weights, such as .999, which are then validated and handed on; 0 averages none.
     """
 
     lr: float = 5e-5
     warmup: float = 0.05
     weight_decay: float = 0.01
+    averaging: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.averaging < 1:
+            raise UserError(f"optimization.averaging is {self.averaging}: give a decay such as .999, or 0 for none.")
 
 
 def is_trial(trainer: lightning.Trainer) -> bool:
@@ -65,6 +73,10 @@ class Stage(lightning.LightningModule):
                 facts.update(self.export(folder))
             verify(self.run / self.name, self.kind, folders)
 
+    def configure_callbacks(self) -> list[lightning.Callback]:
+        """Averaged weights, where they are asked for."""
+        return [Averaging(self.optimization.averaging)] if self.optimization.averaging else []
+
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """AdamW, warm-up, cosine."""
         decayed = [p for p in self.parameters() if p.requires_grad and p.ndim >= 2]
@@ -73,7 +85,7 @@ class Stage(lightning.LightningModule):
             {"params": decayed, "weight_decay": self.optimization.weight_decay},
             {"params": spared, "weight_decay": 0.0},
         ]
-        optimizer = torch.optim.AdamW(groups, lr=self.optimization.lr)
+        optimizer = torch.optim.AdamW(groups, lr=self.optimization.lr, fused=self._can_fuse())
         num_steps = int(self.trainer.estimated_stepping_batches)
         num_warmup = max(1, round(self.optimization.warmup * num_steps))
 
@@ -84,3 +96,7 @@ class Stage(lightning.LightningModule):
 
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def _can_fuse(self) -> bool:
+        """One kernel for all weights, on CUDA; not under fp16, whose scaled gradients Lightning could not clip then."""
+        return self.device.type == "cuda" and getattr(self.trainer.precision_plugin, "scaler", None) is None

@@ -81,3 +81,10 @@ class Task(ABC):
     @abstractmethod
     def sample(self, corpus: Corpus, writer: PromptWriter, index: int, rng: random.Random) -> Sample:
         """Write one example."""
+
+
+def task_names(tasks: Sequence[Task]) -> tuple[str, ...]:
+    """Each task by its class; where one comes twice, the second as `NAME-2`."""
+    names = [type(task).__name__ for task in tasks]
+    earlier = [names[:place].count(name) for place, name in enumerate(names)]
+    return tuple(f"{name}-{count + 1}" if count else name for name, count in zip(names, earlier, strict=True))
