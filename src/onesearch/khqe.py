@@ -33,6 +33,7 @@ from onesearch.sid.versions import Added, read_added
 from onesearch.sid.vocabulary import Vocabulary
 from onesearch.tasks.prompt import MARKERS, Views
 from onesearch.tasks.prompt_writer import PromptWriter
+from onesearch.tasks.template import Template
 
 
 class KeywordEncoder:
@@ -140,10 +141,17 @@ class Khqe:
         similarity = self.item_embeddings[list(items)] @ self.embedding_of(query)
         return [items[position] for position in sorted(similarity.topk(k).indices.tolist())]
 
-    def writer(self, tokenizer: PreTrainedTokenizerBase, views: Views) -> PromptWriter:
+    def writer(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        views: Views,
+        template: Template = Template(),  # noqa: B008
+    ) -> PromptWriter:
         """A prompt writer over these SIDs."""
         vocabulary = Vocabulary(len(tokenizer), self.spec, MARKERS)
-        return PromptWriter(tokenizer, vocabulary, self.item_codes, self.sid_of, views, self.relevant, self.memory)
+        return PromptWriter(
+            tokenizer, vocabulary, self.item_codes, self.sid_of, views, self.relevant, self.memory, template
+        )
 
     def remember(self, log: Log) -> None:
         """Take the queries of `log`, with what was clicked for them, as known."""

@@ -10,6 +10,7 @@ from onesearch.sid.vocabulary import Vocabulary
 from onesearch.tasks.prompt import MARKERS, Views
 from onesearch.tasks.prompt_writer import PromptWriter
 from onesearch.tasks.task import Corpus
+from onesearch.tasks.template import Template
 from onesearch.types import SearchContext
 
 CODES = np.array([[0, 1, 2, 0, 1], [1, 1, 0, 2, 0], [3, 0, 1, 1, 1]])
@@ -52,10 +53,10 @@ def make_memory():
 def make_writer(task_tokenizer):
     """A writer with these views; other queries than the three have the SID 0 0 0 0 0."""
 
-    def make(relevant=None, memory=None, **views):
-        vocabulary = Vocabulary(len(task_tokenizer), SPEC, MARKERS)
+    def make(relevant=None, memory=None, template=Template(), tokenizer=task_tokenizer, **views):  # noqa: B008
+        vocabulary = Vocabulary(len(tokenizer), SPEC, MARKERS)
         sid_of = lambda query: QUERY_CODES.get(query, [0] * 5)  # noqa: E731
-        return PromptWriter(task_tokenizer, vocabulary, CODES, sid_of, Views(**views), relevant, memory)
+        return PromptWriter(tokenizer, vocabulary, CODES, sid_of, Views(**views), relevant, memory, template)
 
     return make
 

@@ -146,7 +146,7 @@ def test_places_after_the_longest_list_are_one(make_writer, make_search):
 
 def test_a_batch_holds_sids_and_places_where_items_stand(make_writer, make_search):
     writer = make_writer(popular_for_all=True, num_popular=1, fold_sids=True)
-    plain, prompt = make_writer().about("<to_sid>", "<query>", [5]), writer.search(make_search(**KNOWN))
+    plain, prompt = make_writer().about("QueryToSid", [5]), writer.search(make_search(**KNOWN))
     batch = collate_prompts([plain, prompt], writer.item_codes, pad=1)
     assert batch.listed.shape == (*batch.input_ids.shape, 5)
     assert torch.equal(batch.places >= 0, batch.input_ids == writer.vocabulary.marker("<item>"))

@@ -22,6 +22,7 @@ from onesearch.tasks.noise import Babbler, fragment, typo
 from onesearch.tasks.prompt import Views
 from onesearch.tasks.prompt_writer import PromptWriter
 from onesearch.tasks.task import Corpus, Sample, Task
+from onesearch.tasks.template import Template
 from onesearch.types import GeneratorBatch, SearchContext
 
 NUM_BABBLE = 1000
@@ -36,6 +37,7 @@ class SftData(lightning.LightningDataModule):
         tasks: what is asked, with repetition weights.
         batch_size: examples a step and process; every batch holds one kind of answer, SIDs or texts.
         views: what a search prompt shows.
+        template: the words of the prompts: `markers`, `en`, `zh` or a YAML file's path.
         tokenizer: a pretrained tokenizer by name; None trains one on the log.
         vocab_size: size of the trained tokenizer.
         fit_splits: the splits of the log to learn from.
@@ -53,6 +55,7 @@ class SftData(lightning.LightningDataModule):
         tasks: list[Task],
         batch_size: int = 512,
         views: Views = Views(),
+        template: str = "markers",
         tokenizer: str | None = None,
         vocab_size: int = 8000,
         fit_splits: tuple[str, ...] = ("train",),
@@ -68,6 +71,7 @@ class SftData(lightning.LightningDataModule):
         self.tasks = tasks
         self.batch_size = batch_size
         self.views = views
+        self.template_name = template
         self.tokenizer_name = tokenizer
         self.vocab_size = vocab_size
         self.fit_splits = fit_splits
@@ -85,6 +89,7 @@ class SftData(lightning.LightningDataModule):
 
     def setup(self, stage: str) -> None:
         """Gather what the tasks draw from; every text that a prompt may hold gets its SID now."""
+        self.template = Template.load(self.template_name)
         log = Log.open(self.run / "log")
         self.khqe = Khqe.open(self.run)
         searches = [context for context in log.contexts(*self.fit_splits) if context.clicked]
@@ -97,7 +102,7 @@ class SftData(lightning.LightningDataModule):
     def writer(self, bpe_dropout: float = 0.0) -> PromptWriter:
         """A prompt writer over this run's SIDs."""
         tokenizer = open_tokenizer(self.run, self.tokenizer_name, bpe_dropout)
-        return self.khqe.writer(tokenizer, self.views)
+        return self.khqe.writer(tokenizer, self.views, self.template)
 
     def train_dataloader(self) -> DataLoader[tuple[Task, Sample]]:
         """The mixture of tasks, shuffled, as `GeneratorBatch`es of one kind of answer."""

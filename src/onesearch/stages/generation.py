@@ -15,6 +15,7 @@ from onesearch.models.generator_folder import save_generator
 from onesearch.serve.engine import SearchEngine
 from onesearch.stages.stage import Stage
 from onesearch.tasks.prompt import Views
+from onesearch.tasks.template import Template
 from onesearch.types import SearchContext
 
 
@@ -27,12 +28,14 @@ class GeneratorStage(Stage):
     tokenizer: PreTrainedTokenizerBase
     form: str
     views: Views
+    template: Template
     num_beams: int
 
     @cached_property
     def engine(self) -> SearchEngine:
         """A search engine, built once: it reads the weights as they are at each answer."""
-        return SearchEngine(self.khqe, self.generator, self.tokenizer, self.form, self.views, self.num_beams)
+        parts = (self.khqe, self.generator, self.tokenizer, self.form, self.views, self.num_beams)
+        return SearchEngine(*parts, template=self.template)
 
     def validation_step(self, contexts: list[SearchContext], _: int) -> None:
         """Answer searches with beams: HR and MRR over items."""
@@ -43,8 +46,8 @@ class GeneratorStage(Stage):
             self.log(f"val/{name}", value, prog_bar=True, batch_size=len(contexts), sync_dist=True)
 
     def export(self, folder: Path) -> dict[str, Any]:
-        """The generator, with the form and views that its prompts need."""
-        settings = {"form": self.form, "views": asdict(self.views)}
+        """The generator, with the form, views and template that its prompts need."""
+        settings = {"form": self.form, "views": asdict(self.views), "template": self.template.plain()}
         save_generator(folder, self.generator, self.tokenizer, settings)
         metrics = {name: float(value) for name, value in self.trainer.callback_metrics.items()}
         return {"num_steps": self.global_step, "form": self.form, "metrics": metrics}

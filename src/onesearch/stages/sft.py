@@ -19,6 +19,7 @@ from onesearch.sid.vocabulary import Vocabulary
 from onesearch.stages.generation import GeneratorStage
 from onesearch.stages.stage import Optimization
 from onesearch.tasks.prompt import MARKERS, NUM_PLACES, Views
+from onesearch.tasks.template import Template
 from onesearch.types import GeneratorBatch, UserError
 
 
@@ -34,6 +35,7 @@ class SftStage(GeneratorStage):
         backbone: the encoder-decoder of the first stage.
         tokenizer: a pretrained tokenizer by name; None: the run's own one.
         views: what a search prompt shows; linked from the DataModule.
+        template: the words of the prompts: `markers`, `en`, `zh` or a YAML file's path; linked from the DataModule.
         copying: whether a `Copier` repeats listed items; it needs `views.fold_sids`.
         text_weight: weight of a text batch's loss.
         num_beams: K in validation.
@@ -49,6 +51,7 @@ class SftStage(GeneratorStage):
         backbone: GeneratorBackbone = FreshGenerator(),
         tokenizer: str | None = None,
         views: Views = Views(),
+        template: str = "markers",
         copying: bool = False,
         text_weight: float = 0.5,
         num_beams: int = 20,
@@ -60,6 +63,7 @@ class SftStage(GeneratorStage):
         self.backbone = backbone
         self.tokenizer_name = tokenizer
         self.views = views
+        self.template_name = template
         self.copying = copying
         self.text_weight = text_weight
         self.num_beams = num_beams
@@ -74,6 +78,7 @@ class SftStage(GeneratorStage):
                 f"{self.name}: 'copying' needs folded items: set 'views.fold_sids' of the data to true, or 'copying' "
                 "to false."
             )
+        self.template = Template.load(self.template_name)
         self._build_generator()
         if not self.copying:
             self.generator.copier = None

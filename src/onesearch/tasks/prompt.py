@@ -27,6 +27,41 @@ MARKERS = (
 )
 """Tokens that say what is asked and what follows."""
 
+ASKS = {
+    "QueryToSid": ("<to_sid>", "<query>"),
+    "ItemToSid": ("<to_sid>", "<title>"),
+    "SidToQuery": ("<to_query>", "<sid>"),
+    "SidToItem": ("<to_title>", "<sid>"),
+    "QueryToCategory": ("<to_category>", "<query>"),
+    "ItemToCategory": ("<to_category>", "<title>"),
+    "SidToCategory": ("<to_category>", "<sid>"),
+    "QuerySidToCategory": ("<to_category>", "<sid>"),
+    "QueryTextToItemText": ("<to_title>", "<query>"),
+    "ItemTextToQueryText": ("<to_query>", "<title>"),
+    "QuerySidToItemSid": ("<to_item>", "<sid>"),
+    "ItemSidToQuerySid": ("<to_query>", "<sid>"),
+    "SearchToItem": ("<to_item>", "<query>"),
+}
+"""How the prompt of each task begins: what is asked, and what it is asked of."""
+
+SECTIONS = (
+    "query",
+    "query_sid",
+    "title",
+    "sid",
+    "popular",
+    "similar",
+    "trending",
+    "queries",
+    "next_query",
+    "clicks",
+    "relevant",
+    "user",
+    "history",
+    "profile",
+)
+"""Parts of a prompt that a template may head with words; most have a marker of the same name."""
+
 
 @dataclass(frozen=True)
 class Views:

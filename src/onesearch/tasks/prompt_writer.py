@@ -6,6 +6,7 @@ Training, preference optimisation and serving all write it here. The whole promp
     <clicks> SIDs <relevant> SIDs <user> ID <history> <slot>×N_M <profile> text </s>
 
 With `Views.fold_sids` each item of a list takes one position, `<item>`, whose embedding is the sum of its C codes'.
+A `Template` writes words behind the markers.
 """
 
 import random
@@ -19,7 +20,8 @@ from onesearch.behavior.memory import NOTHING_HIDDEN, ClickMemory
 from onesearch.behavior.user_id import NONE, user_id
 from onesearch.behavior.window import slide, window
 from onesearch.sid.vocabulary import Vocabulary
-from onesearch.tasks.prompt import LISTS, LONGEST_LIST, Listed, Prompt, Views
+from onesearch.tasks.prompt import ASKS, LISTS, LONGEST_LIST, MARKERS, SECTIONS, Listed, Prompt, Views
+from onesearch.tasks.template import Template, whole_words
 from onesearch.types import SearchContext
 
 SidOf = Callable[[str], Sequence[int]]
@@ -37,6 +39,7 @@ class PromptWriter:
         views: what the prompt shows.
         relevant: picks the RSU from a query and a long history: (query, item rows, count) → item rows.
         memory: what the log remembers of clicks; None: there is no log.
+        template: words behind the markers.
     """
 
     def __init__(
@@ -48,6 +51,7 @@ class PromptWriter:
         views: Views,
         relevant: Callable[[str, Sequence[int], int], Sequence[int]] | None = None,
         memory: ClickMemory | None = None,
+        template: Template = Template(),  # noqa: B008
     ) -> None:
         self.tokenizer = tokenizer
         self.vocabulary = vocabulary
@@ -60,19 +64,36 @@ class PromptWriter:
         self.offsets = offsets
         self.item_tokens = (item_codes + offsets).tolist()
         self.end = tokenizer.eos_token_id
+        with whole_words(tokenizer):
+            # A template that was saved by an earlier version has no words for what came later.
+            self.heads = {name: self._head(name, template.sections.get(name, "")) for name in SECTIONS}
+            self.asks = {task: self._ask(task, template.asks.get(task, "")) for task in ASKS}
+
+    def _ask(self, task: str, words: str) -> list[int]:
+        """How the prompt of a task begins: what is asked, and the head of what it is asked of."""
+        asked, shown = ASKS[task]
+        return [self.vocabulary.marker(asked), *self._whole(words), *self.heads[shown.strip("<>")]]
+
+    def _head(self, section: str, words: str) -> list[int]:
+        """The marker of a part, where it has one, and its heading."""
+        marker = f"<{section}>"
+        return [*([self.vocabulary.marker(marker)] if marker in MARKERS else []), *self._whole(words)]
+
+    def _whole(self, text: str) -> list[int]:
+        """Token ids of a text, however long, without special tokens."""
+        return list(self.tokenizer(text, add_special_tokens=False)["input_ids"]) if text else []
 
     def text(self, text: str, max_length: int | None = None) -> list[int]:
         """Token ids of a text, without special tokens."""
-        tokens = self.tokenizer(text, add_special_tokens=False)["input_ids"]
-        return list(tokens[: max_length or self.views.max_text])
+        return self._whole(text)[: max_length or self.views.max_text]
 
     def sid(self, codes: Sequence[int]) -> list[int]:
         """Token ids of a SID."""
         return [int(code + offset) for code, offset in zip(codes, self.offsets, strict=True)]
 
-    def about(self, task: str, kind: str, content: list[int]) -> Prompt:
-        """The prompt of an alignment or co-occurrence task: what is asked, of what kind the content is, the content."""
-        return Prompt([self.vocabulary.marker(task), self.vocabulary.marker(kind), *content, self.end])
+    def about(self, task: str, content: list[int]) -> Prompt:
+        """The prompt of an alignment or co-occurrence task, named as in `ASKS`, about a text or a SID."""
+        return Prompt([*self.asks[task], *content, self.end])
 
     def target(self, text: str, max_length: int) -> list[int]:
         """Token ids of a text target, closed by the end token."""
@@ -90,12 +111,12 @@ class PromptWriter:
             hidden_from: known queries of this cosine or more to the query, its own record too, are taken as never
                 seen, for augmentation; `NOTHING_HIDDEN` hides none.
         """
-        views, marker = self.views, self.vocabulary.marker
+        views, heads = self.views, self.heads
         query = context.query if query is None else query
         clicks = slide(context.recent_clicks, shift, views.num_recent_clicks) if views.num_recent_clicks else ()
-        tokens = [marker("<to_item>"), marker("<query>"), *self.text(query)]
+        tokens = [*self.asks["SearchToItem"], *self.text(query)]
         if views.query_sid:
-            tokens += self.sid(self.sid_of(query))
+            tokens += [*heads["query_sid"], *self.sid(self.sid_of(query))]
         is_new = not context.long_clicks and not context.long_orders
         popular = self.popular(context, query, hidden_from) if is_new or views.popular_for_all else ()
         similar = self.similar(context, query, hidden_from, popular)
@@ -105,27 +126,27 @@ class PromptWriter:
         if self.memory is not None and views.num_trending:
             self.append_items("<trending>", self.memory.trending(context.day, views.num_trending), tokens, listed)
         if views.num_recent_queries and context.recent_queries:
-            tokens.append(marker("<queries>"))
-            for recent in slide(context.recent_queries, shift, views.num_recent_queries):
+            for place, recent in enumerate(slide(context.recent_queries, shift, views.num_recent_queries)):
+                tokens += heads["next_query" if place else "queries"]
                 tokens += self.text(recent)
                 tokens += self.sid(self.sid_of(recent)) if views.recent_query_sids else []
         self.append_items("<clicks>", clicks, tokens, listed)
         relevant = self.rsu(query, slide(context.long_clicks, shift, views.max_history), views.num_relevant_sids)
         self.append_items("<relevant>", relevant, tokens, listed)
         if views.user_id and not is_new:
-            tokens += [marker("<user>"), *self.user(context, shift)]
+            tokens += [*heads["user"], *self.user(context, shift)]
         history = self.history(context, query, shift, popular or similar)
         if any(history):
-            tokens += [marker("<history>"), *[marker("<slot>")] * views.num_slots]
+            tokens += [*heads["history"], *[self.vocabulary.marker("<slot>")] * views.num_slots]
         if views.profile and context.profile:
-            tokens += [marker("<profile>"), *self.text(context.profile)]
+            tokens += [*heads["profile"], *self.text(context.profile)]
         return Prompt([*tokens, self.end], history, listed)
 
     def append_items(self, name: str, rows: Sequence[int], tokens: list[int], listed: list[Listed]) -> None:
         """Write a named list of items to `tokens`; where SIDs are folded, its items to `listed` too."""
         if not rows:
             return
-        tokens.append(self.vocabulary.marker(name))
+        tokens += self.heads[name.strip("<>")]
         if not self.views.fold_sids:
             tokens += [token for row in rows for token in self.item_tokens[row]]
             return
