@@ -33,6 +33,16 @@ def test_views_and_words_are_those_asked_for(tiny_run, capsys):
     assert "<clicks>" not in blocks["SearchToItem"]
 
 
+def test_choices_of_behaviour_are_made_on_the_command_line(tiny_run, capsys):
+    """By centroids another user is read than by codes; a choice that there is not is refused."""
+    plain = printed(capsys, "--run", tiny_run)["SearchToItem"]
+    chosen = ("--views.relevant_by", "category", "--views.user_id_by", "centroids", "--views.cold_start", "sequences")
+    other = printed(capsys, "--run", tiny_run, *chosen)["SearchToItem"]
+    user = [block.split("<user>")[1].split("<history>")[0] for block in (plain, other)]
+    assert user[0] != user[1]
+    assert "cold_start" in refusal(capsys, "samples", "--run", str(tiny_run), "--views.cold_start", "none")
+
+
 def test_a_stage_shows_what_it_was_trained_on(tiny_run, capsys):
     """Its own views stand before those of the command line."""
     blocks = printed(capsys, "--run", tiny_run, "--stage", "sft_personalize", "--views.user_id", "false")

@@ -82,13 +82,10 @@ class Evidence:
         is_new = not shopper.long_clicks and not shopper.long_orders
         popular = self.popular(asked) if is_new or views.popular_for_all else ()
         similar = self.similar(asked, popular)
-        default = popular or similar
-        cold = shopper
-        if is_new:
-            weakest_first = tuple(with_default((), default, len(default)))
-            cold = shopper._replace(recent_clicks=weakest_first, long_clicks=weakest_first)
-            if views.cold_start == "sequences":
-                shopper, popular = cold, popular if views.popular_for_all else ()
+        default = (popular or similar) if is_new else ()
+        with_id = _having_clicked(default, shopper)
+        if is_new and views.cold_start == "sequences":
+            shopper, popular = with_id, popular if views.popular_for_all else ()
         category = self.category(asked) if views.relevant_by == "category" else UNKNOWN
         clicks = latest(shopper.long_clicks, views.max_history)
         has_id = views.user_id and (not is_new or (views.cold_user_id and bool(default)))
@@ -99,8 +96,8 @@ class Evidence:
             queries=latest(shopper.recent_queries, views.num_recent_queries),
             clicks=latest(shopper.recent_clicks, views.num_recent_clicks),
             relevant=self.rsu(asked.query, category, clicks, views.num_relevant_sids),
-            user=self.user(cold) if has_id else None,
-            history=self.history(asked.query, category, shopper, default if is_new else ()),
+            user=self.user(with_id) if has_id else None,
+            history=self.history(asked.query, category, shopper, default),
         )
 
     def popular(self, asked: Asked) -> Sequence[int]:
@@ -170,3 +167,11 @@ class Evidence:
         clicks = latest(shopper.long_clicks, self.views.max_history) or default
         orders = latest(shopper.long_orders, self.views.max_history)
         return clicks, orders, self.rsu(query, category, clicks, self.views.num_relevant)
+
+
+def _having_clicked(default: Sequence[int], shopper: SearchContext) -> SearchContext:
+    """A new shopper as if they had clicked what the query is most clicked for, the best last; others as they are."""
+    if not default:
+        return shopper
+    sequence = tuple(with_default((), default, len(default)))
+    return shopper._replace(recent_clicks=sequence, long_clicks=sequence)
