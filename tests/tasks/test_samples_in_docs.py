@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
 from onesearch.models.text_tokenizer import train_tokenizer
 from onesearch.sid.spec import SidSpec
@@ -89,7 +90,7 @@ def writer(template="markers", **views):
 
 def samples():
     """What the page holds, by the name of the block."""
-    search = STAGES["3 · user personalization"][0]
+    search = STAGES["3 · user personalisation"][0]
     folded = {"fold_sids": True, "popular_for_all": True, "num_trending": 1, "user_id": False}
 
     def one(**options):
@@ -108,6 +109,18 @@ def samples():
 def test_the_page_holds_what_the_code_writes(name):
     found = {block: text for _, block, text, _ in BLOCK.findall(PAGE.read_text("utf-8"))}
     assert found[name] == samples()[name]
+
+
+def test_the_page_names_the_weights_of_the_demo():
+    """Each task once, with the weight of the demo's recipe; one that the recipe leaves out is off."""
+    rows = re.findall(r"^\| .*\| `(\w+)` \| .* → .* \| ([\w.]+) \|$", PAGE.read_text("utf-8"), re.MULTILINE)
+    given = {}
+    for path in (PAGE.parents[1] / "configs" / "demo").glob("sft_*.yaml"):
+        for task in yaml.safe_load(path.read_text("utf-8"))["data"]["init_args"]["tasks"]:
+            given[task["class_path"].split(".")[-1]] = task.get("init_args", {}).get("weight", 1)
+    names = [type(task).__name__ for tasks in STAGES.values() for task in tasks]
+    assert [name for name, _ in rows] == names
+    assert {name: float(weight) for name, weight in rows if weight != "off"} == given
 
 
 if __name__ == "__main__":

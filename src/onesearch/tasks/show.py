@@ -34,13 +34,13 @@ STAGES: dict[str, tuple[Task, ...]] = {
         SidToCategory(),
         QuerySidToCategory(),
     ),
-    "2 · co-occurrence synchronization": (
+    "2 · co-occurrence synchronisation": (
         QueryTextToItemText(),
         ItemTextToQueryText(),
         QuerySidToItemSid(typo_rate=0),
         ItemSidToQuerySid(),
     ),
-    "3 · user personalization": (
+    "3 · user personalisation": (
         SearchToItem(typo_rate=0, slide_rate=0, anonymous_rate=0, unknown_rate=0),
         TitleToItem(),
     ),
