@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from tokenizers import models
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
 
 from onesearch.models.text_tokenizer import set_bpe_dropout, train_tokenizer
 from onesearch.tasks import align, cooccur, personalize
@@ -167,8 +168,12 @@ def test_a_template_that_is_not_there_or_no_yaml(tmp_path):
         Template.load(str(tmp_path / "broken.yaml"))
 
 
-def test_a_tokenizer_without_dropout_is_left_as_it_is(make_writer, task_tokenizer):
-    """A fresh tokenizer drops nothing, before and after."""
-    assert isinstance(task_tokenizer.backend_tokenizer.model, models.BPE)
-    make_writer(template=worded())
+def test_tokenizers_that_know_no_dropout_are_left_as_they_are(make_writer, task_tokenizer):
+    """BPE without dropout, and word pieces, which have none to drop."""
+    words = Tokenizer(models.WordPiece({"[UNK]": 0, "</s>": 1, "red": 2, "boots": 3}, unk_token="[UNK]"))
+    words.pre_tokenizer = pre_tokenizers.Whitespace()
+    pieces = PreTrainedTokenizerFast(tokenizer_object=words, eos_token="</s>", pad_token="</s>", unk_token="[UNK]")
+    writer = make_writer(template=worded(query="red red boots"), tokenizer=pieces)
+    assert writer.heads["query"][1:] == [2, 2, 3]
+    make_writer(template=worded(), tokenizer=task_tokenizer)
     assert not task_tokenizer.backend_tokenizer.model.dropout

@@ -71,8 +71,8 @@ class PromptWriter:
 
     def _head(self, section: str, words: str) -> list[int]:
         """The marker of a part, where it has one, and its heading."""
-        marker = f"<{section}>"
-        return [*([self.vocabulary.marker(marker)] if marker in MARKERS else []), *self._whole(words)]
+        markers = [self.vocabulary.marker(marker) for marker in MARKERS if marker == f"<{section}>"]
+        return markers + self._whole(words)
 
     def _whole(self, text: str) -> list[int]:
         """Token ids of a text, however long, without special tokens."""

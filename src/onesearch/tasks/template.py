@@ -65,9 +65,7 @@ class Template:
         return {part.name: dict(getattr(self, part.name)) for part in fields(self)}
 
 
-def _texts(
-    content: Mapping[str, Any], part: str, names: Sequence[str] | Mapping[str, Any], path: Path
-) -> dict[str, str]:
+def _texts(content: Mapping[str, Any], part: str, names: Sequence[str], path: Path) -> dict[str, str]:
     """One part of a template file, with exactly these names."""
     texts = content.get(part)
     if not isinstance(texts, dict):
