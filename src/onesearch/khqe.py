@@ -5,6 +5,7 @@
 The quantizer stage fits and writes it; every later stage, and search, read it.
 """
 
+import hashlib
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -39,8 +40,8 @@ from onesearch.tasks.prompt import MARKERS, Views
 from onesearch.tasks.prompt_writer import PromptWriter
 from onesearch.tasks.template import Template
 
-MOST_BLENDED = 20_000
-"""Blended SIDs that are kept: with long histories some tens of megabytes."""
+MOST_BLENDED = 200_000
+"""Blended SIDs that are kept: some tens of megabytes."""
 
 
 class KeywordEncoder:
@@ -98,7 +99,7 @@ class Khqe:
         self._texts: dict[str, int] = {}
         self._codes: list[list[int]] = []
         self._embeddings: list[Tensor] = []
-        self._blended: dict[tuple[int, ...], list[int]] = {}
+        self._blended: dict[bytes, list[int]] = {}
 
     @cached_property
     def table(self) -> SidTable:
@@ -152,18 +153,18 @@ class Khqe:
 
     def nearest(self, query: str, k: int) -> list[int]:
         """The `k` items nearest to the query, the nearest first."""
-        rows: list[int] = (
-            (self.item_embeddings @ self.embedding_of(query)).topk(min(k, len(self.item_ids))).indices.tolist()
-        )
+        similarity = self.item_embeddings @ self.embedding_of(query)
+        rows: list[int] = similarity.topk(min(k, len(similarity))).indices.tolist()
         return rows
 
     def blended_sid(self, items: Sequence[int]) -> list[int]:
         """The codes nearest to the mean of some items' embeddings, the latest of which weighs the most."""
-        key = tuple(items)
+        rows = np.array(items)
+        key = hashlib.blake2b(rows.tobytes(), digest_size=16).digest()  # long histories would be long keys
         if key not in self._blended:
             if len(self._blended) >= MOST_BLENDED:
                 self._blended.clear()
-            blend = blend_embeddings(self.item_embeddings[list(key)])
+            blend = blend_embeddings(self.item_embeddings[rows])
             self._blended[key] = self.codebook.encode(blend[None]).tolist()[0]
         return self._blended[key]
 
