@@ -1,4 +1,4 @@
-"""Nothing later than a search enters its prompt: with a planted future, every earlier prompt stays, token for token."""
+"""Whatever the views choose, nothing later than a search enters its prompt, over the SIDs of a trained run."""
 
 import datetime as dt
 
