@@ -1,6 +1,7 @@
 """KHQE over the tiny run: fusion by hand, SIDs that stay what they are, the RSU by brute force."""
 
 import json
+import math
 from collections import Counter
 from types import SimpleNamespace
 
@@ -11,9 +12,11 @@ import torch
 from torch.nn.functional import normalize
 
 from onesearch.artifacts import ArtifactError, writing
+from onesearch.behavior.categories import UNKNOWN
 from onesearch.keywords.lexicon import Keyword, Lexicon
 from onesearch.khqe import KeywordEncoder, Khqe
 from onesearch.log.text import item_texts
+from onesearch.tasks.evidence import Asked
 from onesearch.tasks.prompt import Views
 
 
@@ -147,7 +150,9 @@ def test_the_writer_shows_these_sids(tiny_khqe, tiny_engine):
     """And picks the RSU by their embeddings."""
     writer = tiny_khqe.writer(tiny_engine.writer.tokenizer, Views())
     assert writer.item_tokens[7] == writer.sid(tiny_khqe.item_codes[7].tolist())
-    assert writer.rsu("red boots", [1, 2, 3, 4], 2) == tiny_khqe.relevant("red boots", [1, 2, 3, 4], 2)
+    assert writer.evidence.rsu("red boots", UNKNOWN, [1, 2, 3, 4], 2) == tiny_khqe.relevant(
+        "red boots", [1, 2, 3, 4], 2
+    )
 
 
 def test_what_it_remembers_is_forgotten_with_the_next_log(fresh, tiny_log):
@@ -161,3 +166,48 @@ def test_what_it_remembers_is_forgotten_with_the_next_log(fresh, tiny_log):
     assert fresh.memory.similar("red boots", day, 5) == ()
     fresh.remember(tiny_log)
     assert fresh.memory.similar("red boots", day, 5) == found != ()
+
+
+def test_nearest_items_by_brute_force(tiny_khqe):
+    """All 36 in the order of their cosine to the query; the first three are the first three of them."""
+    cosine = (tiny_khqe.item_embeddings @ tiny_khqe.embedding_of("red boots")).tolist()
+    want = sorted(range(36), key=lambda row: -cosine[row])
+    assert [cosine[row] for row in tiny_khqe.nearest("red boots", 99)] == [cosine[row] for row in want]
+    assert tiny_khqe.nearest("red boots", 3) == tiny_khqe.nearest("red boots", 99)[:3]
+
+
+def test_a_blended_sid_is_that_of_the_mean_embedding_and_is_kept(fresh, monkeypatch):
+    """λ of two are e^1 and e^√2 over their sum; asked again, the codebook is not."""
+    older, newer = math.e, math.exp(math.sqrt(2))
+    mean = (older * fresh.item_embeddings[3] + newer * fresh.item_embeddings[20]) / (older + newer)
+    want = fresh.codebook.encode(normalize(mean, dim=0)[None]).tolist()[0]
+    assert fresh.blended_sid([3, 20]) == want
+    monkeypatch.setattr(fresh.codebook, "encode", None)
+    assert fresh.blended_sid((3, 20)) == want
+
+
+def test_blended_sids_are_forgotten_when_they_are_many(fresh, monkeypatch):
+    monkeypatch.setattr("onesearch.khqe.MOST_BLENDED", 2)
+    blended = [fresh.blended_sid([row, 0]) for row in range(5)]
+    assert len(fresh._blended) <= 2
+    assert [fresh.blended_sid([row, 0]) for row in range(5)] == blended
+
+
+def test_categories_are_those_of_the_log(tiny_khqe, tiny_log):
+    """Two items have one number exactly where they have one path; clicks for kettles ask for kettles."""
+    paths, numbers = tiny_log.items["category"].to_pylist(), tiny_khqe.categories.of_items
+    assert len({(tuple(path), number) for path, number in zip(paths, numbers, strict=True)}) == len(set(numbers)) == 6
+    kettles = [row for row, path in enumerate(paths) if path[-1] == "Kettle"]
+    assert tiny_khqe.categories.wanted("whatever", kettles[:1]) == numbers[kettles[-1]]
+
+
+def test_a_writer_picks_by_category_and_blends_where_its_views_say_so(tiny_khqe, tiny_engine, tiny_log):
+    """On every search of the log: the RSU is of one category, and the user ID is the codebook's own answer."""
+    views = Views(relevant_by="category", user_id_by="centroids", num_relevant=5)
+    evidence = tiny_khqe.writer(tiny_engine.writer.tokenizer, views).evidence
+    shown = [(context, evidence.of(Asked(context, context.query, 2.0))) for context in tiny_log.contexts("test")]
+    sizes = {len({tiny_khqe.categories.of_items[row] for row in one.history[2]}) for _, one in shown}
+    assert sizes == {0, 1}
+    for context, one in shown:
+        want = [tiny_khqe.blended_sid(rows) for rows in (context.recent_clicks[-5:], context.long_clicks) if rows]
+        assert (one.user or []) == want

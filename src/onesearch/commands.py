@@ -13,6 +13,7 @@ from rich.table import Table
 from onesearch.log.sources import Source
 from onesearch.log.split import Split
 from onesearch.simulate.marketplace import Marketplace
+from onesearch.tasks.prompt import Views
 
 
 def prepare(source: Source, run: Path, split: Split = Split(), max_history: int = 200) -> None:  # noqa: B008
@@ -166,7 +167,43 @@ def search(
     Console(markup=False).print(table)  # a title may hold [brackets]
 
 
-VERBS: list[Callable[..., Any] | type] = [prepare, simulate, pipeline, compare, ablate, catalogue, report, search]
+def samples(
+    run: Path,
+    stage: str | None = None,
+    views: Views = Views(),  # noqa: B008
+    template: str = "markers",
+    tokenizer: str | None = None,
+    seed: int = 0,
+) -> None:
+    """Print a sample of each task of the generator's three stages, as the run's own log and SIDs give it.
+
+    Args:
+        run: a run whose log and quantizer are finished.
+        stage: a trained stage whose views, template and tokenizer are used in place of the next three.
+        views: what the prompt of a search shows.
+        template: the words of the prompts: `markers`, `en`, `zh` or a YAML file's path.
+        tokenizer: a pretrained tokenizer by name; the run's own one when not given.
+        seed: of the choice of examples.
+    """
+    from onesearch.data.samples import open_samples
+    from onesearch.tasks.show import show_samples
+
+    console = Console(markup=False, highlight=False, soft_wrap=True)
+    for block in show_samples(*open_samples(run, stage, views, template, tokenizer), seed):
+        console.print(block, end="\n\n")
+
+
+VERBS: list[Callable[..., Any] | type] = [
+    prepare,
+    simulate,
+    pipeline,
+    compare,
+    ablate,
+    catalogue,
+    report,
+    samples,
+    search,
+]
 
 EPILOG = "One stage alone: onesearch {fit,validate,test,predict} --config configs/STAGE.yaml --run RUN"
 

@@ -5,6 +5,7 @@
 The quantizer stage fits and writes it; every later stage, and search, read it.
 """
 
+import hashlib
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -19,10 +20,13 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from onesearch.artifacts import verify, write_json
+from onesearch.behavior.categories import Categories
 from onesearch.behavior.memory import ClickMemory
+from onesearch.behavior.user_id import blend_embeddings
 from onesearch.keywords.fusion import fuse
 from onesearch.keywords.lexicon import Lexicon
 from onesearch.log.prepared import Log
+from onesearch.models.reward_features import number_categories
 from onesearch.models.text_encoder import TextEncoder
 from onesearch.quantize.codebook import Codebook
 from onesearch.quantize.codebooks import load_codebook
@@ -31,8 +35,13 @@ from onesearch.sid.table import SidTable, read_codes
 from onesearch.sid.trie import Trie
 from onesearch.sid.versions import Added, read_added
 from onesearch.sid.vocabulary import Vocabulary
+from onesearch.tasks.evidence import Evidence
 from onesearch.tasks.prompt import MARKERS, Views
 from onesearch.tasks.prompt_writer import PromptWriter
+from onesearch.tasks.template import Template
+
+MOST_BLENDED = 200_000
+"""Blended SIDs that are kept: some tens of megabytes."""
 
 
 class KeywordEncoder:
@@ -85,10 +94,12 @@ class Khqe:
         self.item_embeddings = item_embeddings
         self.priority = priority
         self.memory: ClickMemory | None = None
+        self.categories: Categories | None = None
         self.added_items: pa.Table | None = None  # those of `item_ids` that came after the fit
         self._texts: dict[str, int] = {}
         self._codes: list[list[int]] = []
         self._embeddings: list[Tensor] = []
+        self._blended: dict[bytes, list[int]] = {}
 
     @cached_property
     def table(self) -> SidTable:
@@ -140,10 +151,33 @@ class Khqe:
         similarity = self.item_embeddings[list(items)] @ self.embedding_of(query)
         return [items[position] for position in sorted(similarity.topk(k).indices.tolist())]
 
-    def writer(self, tokenizer: PreTrainedTokenizerBase, views: Views) -> PromptWriter:
+    def nearest(self, query: str, k: int) -> list[int]:
+        """The `k` items nearest to the query, the nearest first."""
+        similarity = self.item_embeddings @ self.embedding_of(query)
+        rows: list[int] = similarity.topk(min(k, len(similarity))).indices.tolist()
+        return rows
+
+    def blended_sid(self, items: Sequence[int]) -> list[int]:
+        """The codes nearest to the mean of some items' embeddings, the latest of which weighs the most."""
+        rows = np.array(items)
+        key = hashlib.blake2b(rows.tobytes(), digest_size=16).digest()  # long histories would be long keys
+        if key not in self._blended:
+            if len(self._blended) >= MOST_BLENDED:
+                self._blended.clear()
+            blend = blend_embeddings(self.item_embeddings[rows])
+            self._blended[key] = self.codebook.encode(blend[None]).tolist()[0]
+        return self._blended[key]
+
+    def writer(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        views: Views,
+        template: Template = Template(),  # noqa: B008
+    ) -> PromptWriter:
         """A prompt writer over these SIDs."""
         vocabulary = Vocabulary(len(tokenizer), self.spec, MARKERS)
-        return PromptWriter(tokenizer, vocabulary, self.item_codes, self.sid_of, views, self.relevant, self.memory)
+        evidence = Evidence(views, self.item_codes, self.relevant, self.memory, self.categories, self.blended_sid)
+        return PromptWriter(tokenizer, vocabulary, self.item_codes, self.sid_of, evidence, template)
 
     def remember(self, log: Log) -> None:
         """Take the queries of `log`, with what was clicked for them, as known."""
@@ -196,7 +230,10 @@ class Khqe:
         khqe.know(queries, embeddings["queries"], query_codes.tolist())
         if with_added and (added := read_added(run)) is not None:
             khqe._extend(added)
-        khqe.remember(Log.open(run / "log"))
+        log = Log.open(run / "log")
+        khqe.remember(log)
+        paths = log.with_items(khqe.added_items).items["category"].to_pylist()
+        khqe.categories = Categories(number_categories(paths).numpy(), khqe.nearest)
         return khqe
 
     def _extend(self, added: Added) -> None:

@@ -41,6 +41,7 @@ class StageCLI(LightningCLI):
         parser.link_arguments("run", "model.init_args.run")
         parser.link_arguments("run", "data.init_args.run")
         parser.link_arguments("data.init_args.views", "model.init_args.views")
+        parser.link_arguments("data.init_args.template", "model.init_args.template")
         parser.link_arguments("data.init_args.tokenizer", "model.init_args.tokenizer")
         parser.link_arguments("data.init_args.max_length", "model.init_args.max_length")
         parser.link_arguments("model.init_args.name", "data.init_args.name")

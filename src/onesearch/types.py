@@ -65,6 +65,11 @@ class SearchContext(NamedTuple):
     clicked: tuple[int, ...]  # the answer: item rows clicked in this search (purchased ones included)
     purchased: tuple[int, ...]
     impressed: tuple[int, ...] | None  # item rows in display order; None: the log does not record them
+    # When each of them happened, in microseconds since 1970: what the sliding window cuts all four by.
+    recent_query_times: tuple[int, ...] = ()
+    recent_click_times: tuple[int, ...] = ()
+    long_click_times: tuple[int, ...] = ()
+    long_order_times: tuple[int, ...] = ()
 
 
 class TextBatch(NamedTuple):

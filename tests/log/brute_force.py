@@ -32,7 +32,7 @@ class Reference:
                 for row in self.events
                 if row["user_id"] == user and _us(row["time"]) < before and row["action"] == action
             ]
-        return [(item, us // DAY) for us, _, _, item in sorted(found)]
+        return [(item, us) for us, _, _, item in sorted(found)]
 
     def context(self, row) -> dict:
         user, us = row["user_id"], _us(row["time"])
@@ -52,8 +52,12 @@ class Reference:
             "recent_queries": [query for _, _, query in asked[-20:]],
             "recent_clicks": [item for item, _ in recent],
             "long_clicks": [item for item, _ in clicks],
-            "long_click_days": [day for _, day in clicks],
+            "long_click_days": [time // DAY for _, time in clicks],
             "long_orders": [item for item, _ in orders],
+            "recent_query_times": [time for time, _, _ in asked[-20:]],
+            "recent_click_times": [time for _, time in recent],
+            "long_click_times": [time for _, time in clicks],
+            "long_order_times": [time for _, time in orders],
             "cold_start": self.cold_start(row["query_key"], us // DAY),
         }
 

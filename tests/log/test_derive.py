@@ -24,7 +24,7 @@ def test_contexts_agree_with_brute_force(tmp_path, seed, max_history):
     for context in contexts:
         for name, expected in reference.context(rows[context.search_id]).items():
             found = getattr(context, name)
-            if name not in ("day", "recent_queries", "long_click_days"):
+            if name in ("recent_clicks", "long_clicks", "long_orders", "cold_start"):
                 found = [log.item_ids[row] for row in found]
             assert (found if name == "day" else list(found)) == expected, (context.search_id, name)
 

@@ -1,6 +1,7 @@
 import datetime as dt
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from marketplace import at, items, prepared, random_tables, search
 
@@ -107,3 +108,12 @@ def test_purchases_outside_search_end_at_the_test_boundary(log):
             want.setdefault(event["user_id"], []).append((log.row_of[event["item_id"]], since.days))
     assert want
     assert log.bought_outside == want
+
+
+def test_a_log_of_an_earlier_version_is_to_be_prepared_again(tmp_path):
+    """Contexts without the times of clicks, as they were written before windows slid by time."""
+    log = prepared(random_tables(5), tmp_path)
+    path = log.folder / "contexts.parquet"
+    pq.write_table(pq.read_table(path).drop_columns(["long_click_times"]), path, write_page_checksum=True)
+    with pytest.raises(LogError, match=r"'long_click_times' is missing from its contexts. Prepare it again"):
+        log.contexts("train")

@@ -57,7 +57,7 @@ def test_align_learns_each_items_sid(align_run, aligned):
     """Item text → SID: for each of the 16 items its own SID is likelier than the other fifteen."""
     texts = item_texts(Log.open(align_run / "log").items)
     writer = aligned.writer
-    encoded = read(aligned, [writer.about("<to_sid>", "<title>", writer.text(text)) for text in texts])
+    encoded = read(aligned, [writer.about("ItemToSid", writer.text(text)) for text in texts])
     codes = torch.as_tensor(aligned.khqe.item_codes).expand(16, -1, -1)
     with torch.inference_mode():
         log_probs = aligned.generator.sid_log_probs(encoded, codes).sum(-1)
@@ -68,8 +68,8 @@ def test_align_learns_categories_as_text(align_run, aligned):
     """Item text and item SID → category, read back letter by letter."""
     log, writer = Log.open(align_run / "log"), aligned.writer
     kinds = kinds_of(log, range(16))
-    from_text = [writer.about("<to_category>", "<title>", writer.text(text)) for text in item_texts(log.items)]
-    from_sid = [writer.about("<to_category>", "<sid>", writer.item_tokens[row]) for row in range(16)]
+    from_text = [writer.about("ItemToCategory", writer.text(text)) for text in item_texts(log.items)]
+    from_sid = [writer.about("SidToCategory", writer.item_tokens[row]) for row in range(16)]
     assert told(aligned, from_text) == kinds
     assert told(aligned, from_sid) == kinds
 

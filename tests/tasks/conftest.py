@@ -1,5 +1,7 @@
 """A corpus of three items and two queries whose prompts can be read back by eye."""
 
+import re
+
 import numpy as np
 import pytest
 
@@ -7,9 +9,12 @@ from onesearch.behavior.memory import NOTHING_HIDDEN
 from onesearch.models.text_tokenizer import train_tokenizer
 from onesearch.sid.spec import SidSpec
 from onesearch.sid.vocabulary import Vocabulary
+from onesearch.tasks.evidence import Evidence
 from onesearch.tasks.prompt import MARKERS, Views
 from onesearch.tasks.prompt_writer import PromptWriter
+from onesearch.tasks.show import readable
 from onesearch.tasks.task import Corpus
+from onesearch.tasks.template import Template
 from onesearch.types import SearchContext
 
 CODES = np.array([[0, 1, 2, 0, 1], [1, 1, 0, 2, 0], [3, 0, 1, 1, 1]])
@@ -52,10 +57,12 @@ def make_memory():
 def make_writer(task_tokenizer):
     """A writer with these views; other queries than the three have the SID 0 0 0 0 0."""
 
-    def make(relevant=None, memory=None, **views):
-        vocabulary = Vocabulary(len(task_tokenizer), SPEC, MARKERS)
+    def make(template=Template(), tokenizer=task_tokenizer, **options):  # noqa: B008
+        parts = {name: options.pop(name, None) for name in ("relevant", "memory", "categories", "blend")}
+        vocabulary = Vocabulary(len(tokenizer), SPEC, MARKERS)
         sid_of = lambda query: QUERY_CODES.get(query, [0] * 5)  # noqa: E731
-        return PromptWriter(task_tokenizer, vocabulary, CODES, sid_of, Views(**views), relevant, memory)
+        evidence = Evidence(Views(**options), CODES, **parts)
+        return PromptWriter(tokenizer, vocabulary, CODES, sid_of, evidence, template)
 
     return make
 
@@ -67,29 +74,10 @@ def writer(make_writer):
 
 @pytest.fixture
 def read(writer):
-    """Token ids → words: text as text, a SID as '0.1.2.0.1', markers by name. Knows the layout by arithmetic alone."""
-    first, ends = writer.vocabulary.num_text_tokens, [0, 4, 7, 10, 13, 15]
+    """Token ids → words: text as text, a SID as '0.1.2.0.1', markers by name."""
 
     def read(tokens):
-        words, text, codes = [], [], []
-        for token in [*tokens, None]:
-            if token is not None and 2 < token < first:
-                text.append(token)
-                continue
-            if text:
-                words.append(writer.tokenizer.decode(text).strip())
-                text = []
-            if token == 2:
-                words.append("</s>")
-            elif token is not None and token >= first + 15:
-                words.append(MARKERS[token - first - 15])
-            elif token is not None:
-                codes.append(str(token - first - ends[len(codes)]))
-                if len(codes) == 5:
-                    words.append(".".join(codes))
-                    codes = []
-        assert not codes
-        return " ".join(words)
+        return re.sub(r"<a_(\d+)><b_(\d+)><c_(\d+)><d_(\d+)><e_(\d+)>", r"\1.\2.\3.\4.\5", readable(writer, tokens))
 
     return read
 

@@ -11,6 +11,7 @@ from onesearch.tasks.align import (
     MAX_TARGET,
     ItemToCategory,
     ItemToSid,
+    QuerySidToCategory,
     QueryToCategory,
     QueryToSid,
     SidToCategory,
@@ -30,6 +31,7 @@ CASES = [
     (SidToItem(), 3, 1, "<to_title> <sid> 1.1.0.2.0 </s>", "blue boots, shoes </s>"),
     (ItemToCategory(), 3, 2, "<to_category> <title> wool rug, home </s>", "home </s>"),
     (QueryToCategory(), 2, 0, "<to_category> <query> red boots </s>", "shoes </s>"),
+    (QuerySidToCategory(), 2, 1, "<to_category> <sid> 3.2.1.2.1 </s>", "home </s>"),
     (SidToCategory(), 3, 0, "<to_category> <sid> 0.1.2.0.1 </s>", "shoes </s>"),
     (QueryTextToItemText(), 3, 1, "<to_title> <query> red boots </s>", "blue boots, shoes </s>"),
     (ItemTextToQueryText(), 3, 2, "<to_query> <title> wool rug, home </s>", "rug </s>"),
@@ -60,8 +62,9 @@ def test_the_category_is_of_any_clicked_item(corpus, writer, read, make_writer):
     """Clicked in two categories, both are answers."""
     two = type(corpus)(**{**corpus.__dict__, "pairs": [("rug", 2), ("rug", 0)]})
     rng = random.Random(0)
-    answers = {read(QueryToCategory().sample(two, writer, 1, rng).answer) for _ in range(40)}
-    assert answers == {"home </s>", "shoes </s>"}
+    for task in (QueryToCategory(), QuerySidToCategory()):
+        answers = {read(task.sample(two, writer, 1, rng).answer) for _ in range(40)}
+        assert answers == {"home </s>", "shoes </s>"}
 
 
 def test_a_long_text_target_is_cut_and_still_closed(corpus, writer):

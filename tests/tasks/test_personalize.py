@@ -8,7 +8,7 @@ import pytest
 
 from onesearch.behavior.memory import NOTHING_HIDDEN
 from onesearch.tasks.personalize import HIDING, SearchToItem, TitleToItem, anonymous, unknown_search
-from onesearch.types import UserError
+from onesearch.types import SearchContext, UserError
 
 PLAIN = {"typo_rate": 0, "slide_rate": 0, "anonymous_rate": 0, "unknown_rate": 0}
 
@@ -64,14 +64,16 @@ def test_an_anonymous_search_shows_nothing_of_its_user(corpus, writer, read):
 
 def test_anonymous_keeps_the_search_and_drops_the_user(make_search):
     """What the query's popularity says stays."""
-    history = dict.fromkeys(("recent_clicks", "long_clicks", "long_click_days", "long_orders"), (1,))
-    context = make_search(clicked=(1,), cold_start=(2,), recent_queries=("rug",), profile="F", **history)
+    behavior = [name for name in SearchContext._fields if name.startswith(("recent_", "long_"))]
+    context = make_search(clicked=(1,), cold_start=(2,), profile="F", **dict.fromkeys(behavior, (1,)))
     assert anonymous(context) == make_search(clicked=(1,), cold_start=(2,))
 
 
 def test_the_window_slides_back(corpus, writer, read, make_search):
     """Clicks 0 1 2, one to two behaviours back: the prompt ends at 1 or 0, and both occur."""
-    context = make_search(clicked=(0,), recent_clicks=(0, 1, 2), long_clicks=(0, 1, 2))
+    clicks = dict.fromkeys(("recent_clicks", "long_clicks"), (0, 1, 2))
+    times = dict.fromkeys(("recent_click_times", "long_click_times"), (10, 20, 30))
+    context = make_search(clicked=(0,), **clicks, **times)
     slid = type(corpus)(**{**corpus.__dict__, "searches": [context]})
     task, rng = SearchToItem(**PLAIN | {"slide_rate": 1}, largest_slide=5), random.Random(0)
     samples = [task.sample(slid, writer, 0, rng) for _ in range(40)]

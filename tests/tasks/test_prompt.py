@@ -120,9 +120,9 @@ def test_a_query_shown_as_unknown_has_no_record_of_its_own(make_writer, make_mem
 def test_an_earlier_day_is_remembered_as_it_was_then(make_writer, make_memory, make_search):
     """On day 3 item 0 was the query's own; without a log nothing is."""
     context, memory = make_search(cold_start=(2, 1)), make_memory(own=(0,))
-    assert make_writer(memory=memory).as_remembered(context, 3) == context._replace(day=3, cold_start=(0,))
+    assert make_writer(memory=memory).evidence.as_remembered(context, 3) == context._replace(day=3, cold_start=(0,))
     assert memory.asked == [("own", "red boots", 3, 2)]
-    assert make_writer().as_remembered(context, 3) == context._replace(day=3, cold_start=())
+    assert make_writer().evidence.as_remembered(context, 3) == context._replace(day=3, cold_start=())
 
 
 def test_folded_items_take_one_position_each(make_writer, make_search, read):
@@ -146,7 +146,7 @@ def test_places_after_the_longest_list_are_one(make_writer, make_search):
 
 def test_a_batch_holds_sids_and_places_where_items_stand(make_writer, make_search):
     writer = make_writer(popular_for_all=True, num_popular=1, fold_sids=True)
-    plain, prompt = make_writer().about("<to_sid>", "<query>", [5]), writer.search(make_search(**KNOWN))
+    plain, prompt = make_writer().about("QueryToSid", [5]), writer.search(make_search(**KNOWN))
     batch = collate_prompts([plain, prompt], writer.item_codes, pad=1)
     assert batch.listed.shape == (*batch.input_ids.shape, 5)
     assert torch.equal(batch.places >= 0, batch.input_ids == writer.vocabulary.marker("<item>"))

@@ -5,11 +5,17 @@
 element-wise on codes; SID_long is the same over the long history; the user ID is both, 2·C codes (OneSearch, arXiv
 2509.03236). For m = 3 the weights are .218, .330, .453.
 
-Shapes: B batch, M behaviours, C codes of a SID.
+The mean of two code numbers names a cluster that need not lie between theirs. Ours, as an option: e = Σ_i λ_i·e_i over
+the items' embeddings, and the codebook's centroids nearest to e are the ID.
+
+Shapes: B batch, M behaviours, C codes of a SID, D embedding width.
 """
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn.functional import normalize
 
 NONE = -1
 """The code of a shopper without history, in every place of the blend."""
@@ -36,6 +42,15 @@ def blend(codes: NDArray[np.integer], lengths: NDArray[np.integer]) -> NDArray[n
     blended = np.einsum("bm,bmc->bc", weights, np.where(padding, 0, codes).astype(np.float64))
     blended = np.ceil(blended - _ROUNDING).astype(np.int64)
     return np.where(lengths[:, None] > 0, blended, NONE)
+
+
+def blend_embeddings(embeddings: Tensor) -> Tensor:
+    """Σ λ_i·e_i, of length 1 as everything that a codebook reads, [D].
+
+    Args:
+        embeddings: of one shopper's behaviours from oldest to newest, at least one, [M, D].
+    """
+    return normalize(torch.from_numpy(recency_weights(len(embeddings))).to(embeddings) @ embeddings, dim=0)
 
 
 def user_id(

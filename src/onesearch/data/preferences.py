@@ -18,6 +18,7 @@ from onesearch.models.generator_folder import load_settings
 from onesearch.models.text_tokenizer import load_tokenizer
 from onesearch.tasks.collation import collate_prompts
 from onesearch.tasks.prompt import Views
+from onesearch.tasks.template import Template
 from onesearch.types import PreferenceBatch, SearchContext
 
 
@@ -91,7 +92,8 @@ class PreferenceData(lightning.LightningDataModule):
         self.khqe = Khqe.open(self.run)
         folder = self.run / self.init_from
         tokenizer = load_tokenizer(folder)
-        self.writer = self.khqe.writer(tokenizer, Views(**load_settings(folder)["views"]))
+        settings = load_settings(folder)
+        self.writer = self.khqe.writer(tokenizer, Views(**settings["views"]), Template.of(settings))
         context_of = {context.search_id: context for context in self.searches}
         self.lists = [
             PreferenceRow(

@@ -22,6 +22,7 @@ from onesearch.log.prepared import Log
 from onesearch.tasks.prompt import Views
 from onesearch.tasks.prompt_writer import PromptWriter
 from onesearch.tasks.task import Task
+from onesearch.tasks.template import Template
 from onesearch.types import GeneratorBatch, UserError
 
 
@@ -33,6 +34,7 @@ class SftData(lightning.LightningDataModule):
         tasks: what is asked, with repetition weights.
         batch_size: examples a step and process; every batch holds one kind of answer, SIDs or texts.
         views: what a search prompt shows.
+        template: the words of the prompts: `markers`, `en`, `zh` or a YAML file's path.
         tokenizer: a pretrained tokenizer by name, for a stage that starts from none; None trains one on the log.
         vocab_size: size of the trained tokenizer.
         fit_splits: the splits of the log to learn from.
@@ -54,6 +56,7 @@ class SftData(lightning.LightningDataModule):
         tasks: list[Task],
         batch_size: int = 512,
         views: Views = Views(),
+        template: str = "markers",
         tokenizer: str | None = None,
         vocab_size: int = 8000,
         fit_splits: tuple[str, ...] = ("train",),
@@ -75,6 +78,7 @@ class SftData(lightning.LightningDataModule):
         self.tasks = tasks
         self.batch_size = batch_size
         self.views = views
+        self.template_name = template
         self.tokenizer_name = tokenizer
         self.vocab_size = vocab_size
         self.fit_splits = fit_splits
@@ -97,6 +101,7 @@ class SftData(lightning.LightningDataModule):
         if self.init_from is not None:
             verify(self.run / self.init_from, "generator")
         self.tokenizer = self._open_tokenizer()
+        self.template = Template.load(self.template_name)
         log = Log.open(self.run / "log")
         self.khqe = Khqe.open(self.run)
         searches = [context for context in log.contexts(*self.fit_splits) if context.clicked]
@@ -108,7 +113,7 @@ class SftData(lightning.LightningDataModule):
 
     def writer(self, bpe_dropout: float = 0.0) -> PromptWriter:
         """A prompt writer over this run's SIDs."""
-        return self.khqe.writer(self._open_tokenizer(bpe_dropout), self.views)
+        return self.khqe.writer(self._open_tokenizer(bpe_dropout), self.views, self.template)
 
     def train_dataloader(self) -> EpochLoader:
         """The mixture of tasks, shuffled, as `GeneratorBatch`es of one kind of answer."""

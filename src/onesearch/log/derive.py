@@ -77,16 +77,17 @@ def contexts(searches: Table, events: Table, users: Table, query_items: Table, m
     all_clicks = clicks.union(_of(outside, "click"))
     all_orders = orders.union(_of(outside, "purchase"))
     asked = searches.select("user_id", "us", "day", value="query_key", tie="search_id", position=_int(0))
-    rows = _latest(searches, asked, RECENT, recent_queries="value")
-    rows = _latest(rows, clicks, RECENT, recent_clicks="value")
-    rows = _latest(rows, all_clicks, max_history, long_clicks="value", long_click_days="day")
-    rows = _latest(rows, all_orders, max_history, long_orders="value")
+    rows = _latest(searches, asked, RECENT, recent_queries="value", recent_query_times="us")
+    rows = _latest(rows, clicks, RECENT, recent_clicks="value", recent_click_times="us")
+    rows = _latest(rows, all_clicks, max_history, long_clicks="value", long_click_days="day", long_click_times="us")
+    rows = _latest(rows, all_orders, max_history, long_orders="value", long_order_times="us")
     rows = rows.left_join(_cold_start(searches, query_items), ["query_key", "day"], rname="{name}_cold")
     rows = rows.left_join(_profiles(users), "user_id", rname="{name}_profile")
     # `time` alone does not order equal times: without the ID two runs could differ.
     return rows.order_by("us", "search_id").select(
         "search_id", "user_id", "time", "day", "split", "recent_queries", "recent_clicks", "long_clicks",
         "long_click_days", "long_orders", "cold_start", "profile", "clicked", "purchased", "impressed",
+        "recent_query_times", "recent_click_times", "long_click_times", "long_order_times",
         query="query_key",
     )  # fmt: skip
 

@@ -38,6 +38,7 @@ def live_context(
     events = log.events.filter(pc.field("user_id") == (user_id or ""))
     asked = sorted(zip(_times(searches), _plain(searches, "search_id"), _plain(searches, "query_key"), strict=True))
     in_search = _of_lists(log, searches, "clicked")
+    recent = sorted(in_search)[-RECENT:]
     k = int(log.manifest.config["max_history"])
     clicks = sorted(in_search + _of_events(log, events, "click"))[-k:]
     orders = sorted(_of_lists(log, searches, "purchased") + _of_events(log, events, "purchase"))[-k:]
@@ -47,7 +48,7 @@ def live_context(
         query=query,
         day=_today(log),
         recent_queries=tuple(key for _, _, key in asked[-RECENT:]),
-        recent_clicks=tuple(click.item for click in sorted(in_search)[-RECENT:]),
+        recent_clicks=tuple(click.item for click in recent),
         long_clicks=tuple(click.item for click in clicks),
         long_click_days=tuple(click.us // MICROSECONDS_OF_DAY for click in clicks),
         long_orders=tuple(order.item for order in orders),
@@ -56,6 +57,10 @@ def live_context(
         clicked=(),
         purchased=(),
         impressed=None,
+        recent_query_times=tuple(us for us, _, _ in asked[-RECENT:]),
+        recent_click_times=tuple(click.us for click in recent),
+        long_click_times=tuple(click.us for click in clicks),
+        long_order_times=tuple(order.us for order in orders),
     )
 
 

@@ -112,6 +112,11 @@ class Log:
         if unknown:
             raise LogError(f"There is no split '{min(unknown)}': use some of {', '.join(SPLITS)}.")
         table = self._read("contexts", filters=pc.field("split").isin(splits))
+        if missing := set(SearchContext._fields) - set(table.column_names):
+            raise LogError(
+                f"{self.folder} was prepared by another version of onesearch: '{min(missing)}' is missing from its "
+                "contexts. Prepare it again."
+            )
         columns = [
             self._row_tuples(table[name]) if name in _ITEM_LISTS else _values(name, table[name])
             for name in SearchContext._fields

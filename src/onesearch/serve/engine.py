@@ -22,6 +22,7 @@ from onesearch.models.generator_folder import load_generator
 from onesearch.models.scorer import GeneratorScorer
 from onesearch.tasks.collation import collate_prompts
 from onesearch.tasks.prompt import MARKERS, Prompt, Views
+from onesearch.tasks.template import Template
 from onesearch.types import PromptBatch, SearchContext, UserError
 
 STAGES = ("sft_align", "sft_cooccur", "sft_personalize", "dpo_hybrid", "dpo_logged")
@@ -55,6 +56,7 @@ class SearchEngine:
         views: what a search prompt shows.
         num_beams: K.
         per_bucket: how many items of one SID are shown.
+        template: the words of its prompts.
     """
 
     def __init__(
@@ -66,6 +68,7 @@ class SearchEngine:
         views: Views,
         num_beams: int = 64,
         per_bucket: int = 5,
+        template: Template = Template(),  # noqa: B008
     ) -> None:
         self.khqe = khqe
         self.generator = generator
@@ -73,7 +76,7 @@ class SearchEngine:
         self.num_beams = num_beams
         self.per_bucket = per_bucket
         self.trie = khqe.trie.to(generator.backbone.device)
-        self.writer = khqe.writer(tokenizer, views)
+        self.writer = khqe.writer(tokenizer, views, template)
 
     @classmethod
     def open(cls, run: Path, stage: str | None = None, khqe: Khqe | None = None, num_beams: int = 64) -> "SearchEngine":
@@ -103,15 +106,16 @@ class SearchEngine:
             settings["form"],
             Views(**settings["views"]),
             num_beams,
+            template=Template.of(settings),
         )
 
     def prompt(self, context: SearchContext) -> Prompt:
         """The prompt of a search in the form that the generator was trained to answer."""
         writer = self.writer
         if self.form == "sid":
-            return writer.about("<to_sid>", "<query>", writer.text(context.query))
+            return writer.about("QueryToSid", writer.text(context.query))
         if self.form == "cooccur":
-            return writer.about("<to_item>", "<sid>", writer.sid(self.khqe.sid_of(context.query)))
+            return writer.about("QuerySidToItemSid", writer.sid(self.khqe.sid_of(context.query)))
         return writer.search(context)
 
     def batch(self, contexts: Sequence[SearchContext]) -> PromptBatch:

@@ -26,6 +26,7 @@ from onesearch.stages.generation import GeneratorStage
 from onesearch.stages.stage import Optimization
 from onesearch.tasks.preference import Levels, PreferenceList, hybrid_list, logged_list
 from onesearch.tasks.prompt import MARKERS, Views
+from onesearch.tasks.template import Template
 from onesearch.types import PreferenceBatch, SearchContext, UserError
 
 
@@ -90,6 +91,7 @@ class DpoStage(GeneratorStage):
         verify(self.run / self.init_from, "generator", [self.run / "quantizer"])
         self.generator, self.tokenizer, settings = load_generator(self.run / self.init_from, MARKERS)
         self.form, self.views = settings["form"], Views(**settings["views"])
+        self.template = Template.of(settings)
 
     # predict: from searches to preference lists
 

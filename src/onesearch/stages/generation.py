@@ -19,6 +19,7 @@ from onesearch.models.generator_folder import save_generator
 from onesearch.serve.engine import SearchEngine
 from onesearch.stages.stage import Stage
 from onesearch.tasks.prompt import Views
+from onesearch.tasks.template import Template
 from onesearch.types import SearchContext
 
 
@@ -31,6 +32,7 @@ class GeneratorStage(Stage):
     tokenizer: PreTrainedTokenizerBase
     form: str
     views: Views
+    template: Template
     num_beams: int
     cutoffs: tuple[int, ...] = (1, 5, 10)
     """K of HR@K and MRR@K in validation."""
@@ -38,7 +40,8 @@ class GeneratorStage(Stage):
     @cached_property
     def engine(self) -> SearchEngine:
         """A search engine, built once: it reads the weights as they are at each answer."""
-        return SearchEngine(self.khqe, self.generator, self.tokenizer, self.form, self.views, self.num_beams)
+        parts = (self.khqe, self.generator, self.tokenizer, self.form, self.views, self.num_beams)
+        return SearchEngine(*parts, template=self.template)
 
     @cached_property
     def free_engine(self) -> SearchEngine:
@@ -77,8 +80,8 @@ class GeneratorStage(Stage):
         }
 
     def export(self, folder: Path) -> dict[str, Any]:
-        """The generator, with the form and views that its prompts need."""
-        settings = {"form": self.form, "views": asdict(self.views)}
+        """The generator, with the form, views and template that its prompts need."""
+        settings = {"form": self.form, "views": asdict(self.views), "template": self.template.plain()}
         save_generator(folder, self.generator, self.tokenizer, settings)
         metrics = {name: float(value) for name, value in self.trainer.callback_metrics.items()}
         return {"num_steps": self.global_step, "form": self.form, "metrics": metrics}

@@ -22,6 +22,7 @@ from onesearch.sid.vocabulary import Vocabulary
 from onesearch.stages.generation import GeneratorStage
 from onesearch.stages.stage import Optimization
 from onesearch.tasks.prompt import MARKERS, NUM_PLACES, Views
+from onesearch.tasks.template import Template
 from onesearch.types import GeneratorBatch, SearchContext, UserError
 
 
@@ -39,6 +40,7 @@ class SftStage(GeneratorStage):
         sid_init: where the SID embeddings of a new generator start: half in their `centroids`, or as `fresh` as any
             added token's.
         views: what a search prompt shows; linked from the DataModule.
+        template: the words of the prompts: `markers`, `en`, `zh` or a YAML file's path; linked from the DataModule.
         copying: whether a `Copier` repeats listed items; it needs `views.fold_sids`.
         text_weight: weight of a text batch's loss.
         num_beams: K in validation.
@@ -57,6 +59,7 @@ class SftStage(GeneratorStage):
         tokenizer: str | None = None,
         sid_init: Literal["centroids", "fresh"] = "centroids",
         views: Views = Views(),
+        template: str = "markers",
         copying: bool = False,
         text_weight: float = 0.5,
         num_beams: int = 20,
@@ -70,6 +73,7 @@ class SftStage(GeneratorStage):
         self.tokenizer_name = tokenizer
         self.sid_init = sid_init
         self.views = views
+        self.template_name = template
         self.copying = copying
         self.text_weight = text_weight
         self.num_beams = num_beams
@@ -87,6 +91,7 @@ class SftStage(GeneratorStage):
                 f"{self.name}: 'copying' needs folded items: set 'views.fold_sids' of the data to true, or 'copying' "
                 "to false."
             )
+        self.template = Template.load(self.template_name)
         self._build_generator()
         self._check_views()
         if self.gradient_checkpointing:

@@ -29,7 +29,7 @@ class QueryToSid(Task):
     def sample(self, corpus: Corpus, writer: PromptWriter, index: int, rng: random.Random) -> Sample:
         """Write one example."""
         query = corpus.wording(corpus.queries[index], self.typo_rate, rng)
-        return Sample(writer.about("<to_sid>", "<query>", writer.text(query)), list(writer.sid_of(query)))
+        return Sample(writer.about("QueryToSid", writer.text(query)), list(writer.sid_of(query)))
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class ItemToSid(Task):
         shown = corpus.item_texts[index]
         if corpus.fragments and corpus.fragments[index] and rng.random() < self.fragment_rate:
             shown = rng.choice(corpus.fragments[index])
-        return Sample(writer.about("<to_sid>", "<title>", writer.text(shown)), corpus.item_codes[index].tolist())
+        return Sample(writer.about("ItemToSid", writer.text(shown)), corpus.item_codes[index].tolist())
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class SidToQuery(Task):
         """Write one example."""
         query = corpus.queries[index]
         shown = writer.sid(writer.sid_of(query))
-        return Sample(writer.about("<to_query>", "<sid>", shown), writer.target(query, MAX_TARGET))
+        return Sample(writer.about("SidToQuery", shown), writer.target(query, MAX_TARGET))
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class SidToItem(Task):
     def sample(self, corpus: Corpus, writer: PromptWriter, index: int, rng: random.Random) -> Sample:
         """Write one example."""
         shown = writer.item_tokens[index]
-        return Sample(writer.about("<to_title>", "<sid>", shown), writer.target(corpus.item_texts[index], MAX_TARGET))
+        return Sample(writer.about("SidToItem", shown), writer.target(corpus.item_texts[index], MAX_TARGET))
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ class ItemToCategory(Task):
     def sample(self, corpus: Corpus, writer: PromptWriter, index: int, rng: random.Random) -> Sample:
         """Write one example."""
         shown = writer.text(corpus.item_texts[index])
-        prompt = writer.about("<to_category>", "<title>", shown)
+        prompt = writer.about("ItemToCategory", shown)
         return Sample(prompt, writer.target(corpus.categories[index], MAX_TARGET))
 
 
@@ -119,7 +119,7 @@ class QueryToCategory(Task):
         """Write one example."""
         query = corpus.queries[index]
         category = corpus.categories[rng.choice(corpus.clicked[query])]
-        prompt = writer.about("<to_category>", "<query>", writer.text(query))
+        prompt = writer.about("QueryToCategory", writer.text(query))
         return Sample(prompt, writer.target(category, MAX_TARGET))
 
 
@@ -135,5 +135,23 @@ class SidToCategory(Task):
 
     def sample(self, corpus: Corpus, writer: PromptWriter, index: int, rng: random.Random) -> Sample:
         """Write one example."""
-        prompt = writer.about("<to_category>", "<sid>", writer.item_tokens[index])
+        prompt = writer.about("SidToCategory", writer.item_tokens[index])
         return Sample(prompt, writer.target(corpus.categories[index], MAX_TARGET))
+
+
+@dataclass(frozen=True)
+class QuerySidToCategory(Task):
+    """SID_q → category path of an item clicked for the query."""
+
+    writes: ClassVar[Literal["sid", "text"]] = "text"
+
+    def num_examples(self, corpus: Corpus) -> int:
+        """One a query."""
+        return len(corpus.queries)
+
+    def sample(self, corpus: Corpus, writer: PromptWriter, index: int, rng: random.Random) -> Sample:
+        """Write one example."""
+        query = corpus.queries[index]
+        category = corpus.categories[rng.choice(corpus.clicked[query])]
+        prompt = writer.about("QuerySidToCategory", writer.sid(writer.sid_of(query)))
+        return Sample(prompt, writer.target(category, MAX_TARGET))

@@ -30,7 +30,7 @@ class QueryTextToItemText(ClickedPairs):
     def sample(self, corpus: Corpus, writer: PromptWriter, index: int, rng: random.Random) -> Sample:
         """Write one example."""
         query, item = corpus.pairs[index]
-        prompt = writer.about("<to_title>", "<query>", writer.text(query))
+        prompt = writer.about("QueryTextToItemText", writer.text(query))
         return Sample(prompt, writer.target(corpus.item_texts[item], MAX_TARGET))
 
 
@@ -43,7 +43,7 @@ class ItemTextToQueryText(ClickedPairs):
     def sample(self, corpus: Corpus, writer: PromptWriter, index: int, rng: random.Random) -> Sample:
         """Write one example."""
         query, item = corpus.pairs[index]
-        prompt = writer.about("<to_query>", "<title>", writer.text(corpus.item_texts[item]))
+        prompt = writer.about("ItemTextToQueryText", writer.text(corpus.item_texts[item]))
         return Sample(prompt, writer.target(query, MAX_TARGET))
 
 
@@ -62,7 +62,7 @@ class QuerySidToItemSid(ClickedPairs):
         """Write one example."""
         query, item = corpus.pairs[index]
         shown = writer.sid(writer.sid_of(corpus.wording(query, self.typo_rate, rng)))
-        return Sample(writer.about("<to_item>", "<sid>", shown), corpus.item_codes[item].tolist())
+        return Sample(writer.about("QuerySidToItemSid", shown), corpus.item_codes[item].tolist())
 
 
 @dataclass(frozen=True)
@@ -74,5 +74,5 @@ class ItemSidToQuerySid(ClickedPairs):
     def sample(self, corpus: Corpus, writer: PromptWriter, index: int, rng: random.Random) -> Sample:
         """Write one example."""
         query, item = corpus.pairs[index]
-        prompt = writer.about("<to_query>", "<sid>", writer.item_tokens[item])
+        prompt = writer.about("ItemSidToQuerySid", writer.item_tokens[item])
         return Sample(prompt, list(writer.sid_of(query)))

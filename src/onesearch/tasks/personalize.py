@@ -3,7 +3,7 @@
 import math
 import random
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,19 @@ from onesearch.types import SearchContext, UserError
 HIDING = (0.6, 0.7, 0.8, 0.9, 0.999)
 """Cosines from which on known queries are hidden; .999 hides the query itself and what is spelt the same."""
 
+OF_THE_USER = (
+    "recent_queries",
+    "recent_query_times",
+    "recent_clicks",
+    "recent_click_times",
+    "long_clicks",
+    "long_click_days",
+    "long_click_times",
+    "long_orders",
+    "long_order_times",
+)
+"""What a search knows of its shopper's behaviour."""
+
 
 @dataclass(frozen=True)
 class SearchToItem(Task):
@@ -23,8 +36,9 @@ class SearchToItem(Task):
 
     Args:
         typo_rate: share of queries in a misspelt wording.
-        slide_rate: share of searches whose behaviour window slides back from the present.
-        largest_slide: by how many behaviours at most.
+        slide_rate: share of searches whose behaviour ends some clicks ago: queries, clicks and orders after the click
+            that ends the window are hidden. The query and its answer are those of the present.
+        largest_slide: by how many clicks at most; clicks of one search are hidden together or not at all.
         anonymous_rate: share of searches shown without their user, as a new user's would be.
         unknown_rate: share of searches whose query is shown as one that was never seen before: what is known of it, and
             of queries nearer to it than a random cosine of `HIDING`, is hidden.
@@ -84,7 +98,7 @@ class SearchToItem(Task):
         if corpus.babble and rng.random() < self.unreadable_rate:
             query, hidden_from = rng.choice(corpus.babble), NOTHING_HIDDEN
         if age := rng.randint(0, self.largest_age):
-            context = writer.as_remembered(context, context.day - age)
+            context = writer.evidence.as_remembered(context, context.day - age)
         return Sample(writer.search(context, query, shift, hidden_from), corpus.item_codes[item].tolist())
 
 
@@ -107,9 +121,8 @@ class TitleToItem(Task):
 
 def anonymous(context: SearchContext) -> SearchContext:
     """The same search by a user of whom nothing is known."""
-    return context._replace(
-        recent_queries=(), recent_clicks=(), long_clicks=(), long_click_days=(), long_orders=(), profile=""
-    )
+    nothing: dict[str, Any] = dict.fromkeys(OF_THE_USER, ())
+    return context._replace(**nothing, profile="")
 
 
 def unknown_search(query: str, day: int) -> SearchContext:

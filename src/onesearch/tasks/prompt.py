@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 MARKERS = (
     "<to_sid>",
@@ -27,6 +27,41 @@ MARKERS = (
 )
 """Tokens that say what is asked and what follows."""
 
+ASKS = {
+    "QueryToSid": ("<to_sid>", "<query>"),
+    "ItemToSid": ("<to_sid>", "<title>"),
+    "SidToQuery": ("<to_query>", "<sid>"),
+    "SidToItem": ("<to_title>", "<sid>"),
+    "QueryToCategory": ("<to_category>", "<query>"),
+    "ItemToCategory": ("<to_category>", "<title>"),
+    "SidToCategory": ("<to_category>", "<sid>"),
+    "QuerySidToCategory": ("<to_category>", "<sid>"),
+    "QueryTextToItemText": ("<to_title>", "<query>"),
+    "ItemTextToQueryText": ("<to_query>", "<title>"),
+    "QuerySidToItemSid": ("<to_item>", "<sid>"),
+    "ItemSidToQuerySid": ("<to_query>", "<sid>"),
+    "SearchToItem": ("<to_item>", "<query>"),
+}
+"""How the prompt of each task begins: what is asked, and what it is asked of."""
+
+SECTIONS = (
+    "query",
+    "query_sid",
+    "title",
+    "sid",
+    "popular",
+    "similar",
+    "trending",
+    "queries",
+    "next_query",
+    "clicks",
+    "relevant",
+    "user",
+    "history",
+    "profile",
+)
+"""Parts of a prompt that a template may head with words; most have a marker of the same name."""
+
 
 @dataclass(frozen=True)
 class Views:
@@ -38,6 +73,10 @@ class Views:
         query_sid: SID_q behind the query text.
         num_popular: items most clicked for this query until the day before.
         popular_for_all: show them to every user; false: as the paper does, only where a user has no history.
+        cold_start: what a user without history gets of them. `list`: `<popular>`, and they are the long click sequence.
+            `sequences`, as the paper has it: they are the default of all click sequences, the short one too, in place
+            of `<popular>`. Where the query has no clicks, those of similar queries stand in for them.
+        cold_user_id: that user has a user ID, too, made from them.
         num_similar: further items most clicked for the nearest known queries: what a query without clicks can go by.
         num_trending: items most clicked of late, whatever the query: what remains where nobody understands it.
         num_recent_queries: m, latest queries.
@@ -46,7 +85,11 @@ class Views:
         sliding: in training the behaviour windows of some examples slide back from the present (`SearchToItem`).
         num_relevant_sids: items of the long history nearest to the query, as SIDs that an answer can repeat. The paper
             shows the RSU through the history adapter alone; shoppers look for what they have seen, hence this.
+        relevant_by: how the RSU is picked from the long history: the items nearest to the query (`embedding`), or the
+            latest ones of the category that the query is predicted to ask for (`category`).
         user_id: the behaviour-constructed user ID, 2·C codes.
+        user_id_by: `codes` averages code numbers, as the paper does; `centroids` averages the items' embeddings and
+            takes the codes nearest to that.
         max_history: longest of the three long sequences.
         num_relevant: length of the RSU sequence.
         num_slots: N_M, embeddings that the history adapter makes.
@@ -58,6 +101,8 @@ class Views:
     query_sid: bool = True
     num_popular: int = 5
     popular_for_all: bool = False
+    cold_start: Literal["list", "sequences"] = "list"
+    cold_user_id: bool = False
     num_similar: int = 5
     num_trending: int = 0
     num_recent_queries: int = 5
@@ -65,7 +110,9 @@ class Views:
     num_recent_clicks: int = 5
     sliding: bool = True
     num_relevant_sids: int = 5
+    relevant_by: Literal["embedding", "category"] = "embedding"
     user_id: bool = True
+    user_id_by: Literal["codes", "centroids"] = "codes"
     max_history: int = 200
     num_relevant: int = 20
     num_slots: int = 3
