@@ -17,6 +17,7 @@ from onesearch.data.tokenizer import ensure_tokenizer, open_tokenizer
 from onesearch.khqe import Khqe
 from onesearch.log.prepared import Log
 from onesearch.log.text import item_texts, normalize_query
+from onesearch.models.bpe_dropout import draw_segmentation
 from onesearch.tasks.collation import collate_prompts
 from onesearch.tasks.noise import Babbler, fragment, typo
 from onesearch.tasks.prompt import Views
@@ -156,8 +157,9 @@ class _Examples(Dataset[tuple[Task, Sample]]):
     def __getitem__(self, example: Example) -> tuple[Task, Sample]:
         epoch, number, draw, index = example
         task = self.tasks[number]
-        rng = random.Random(f"{self.seed}/{epoch}/{number}/{draw}")
-        return task, task.sample(self.corpus, self.writer, index, rng)
+        chance = f"{self.seed}/{epoch}/{number}/{draw}"
+        draw_segmentation(self.writer.tokenizer, chance)
+        return task, task.sample(self.corpus, self.writer, index, random.Random(chance))
 
 
 class MixtureBatches(Sampler[list[Example]]):

@@ -21,6 +21,7 @@ from onesearch.keywords.weak_labels import Keys, label_query, label_title, value
 from onesearch.log.prepared import Log
 from onesearch.log.text import normalize_query
 from onesearch.models.bio import NO_TEXT, tags_of
+from onesearch.models.bpe_dropout import draw_segmentation
 from onesearch.models.tagger import tokenize_with_offsets
 from onesearch.types import SearchContext, Span, TaggingBatch, UserError
 
@@ -152,7 +153,9 @@ class _Collate:
 
     def __call__(self, examples: list[TaggedText]) -> TaggingBatch:
         self.num_steps += 1
-        rng = random.Random(f"{self.seed}/{self.num_steps}/{examples[0].text}")
+        chance = f"{self.seed}/{self.num_steps}/{examples[0].text}"
+        draw_segmentation(self.tokenizer, chance)
+        rng = random.Random(chance)
         texts = [self._read(example, rng) for example in examples]
         tokens, offsets = tokenize_with_offsets(self.tokenizer, texts, self.max_length)
         tags = [torch.tensor(tags_of(e.spans, row)) for e, row in zip(examples, offsets, strict=True)]

@@ -1,7 +1,7 @@
 """Text tokenizers: trained on the log, or a pretrained one by name.
 
-The one trained here is byte-level BPE: no text is unknown to it, Latin or CJK. BPE dropout (Provilkov et al. 2020,
-arXiv 1910.13267) makes a fresh model see each query in many segmentations, as a typo will later cut it.
+The one trained here is byte-level BPE: no text is unknown to it, Latin or CJK. With BPE dropout (`bpe_dropout`) a fresh
+model sees each query in many segmentations, as a typo will later cut it.
 """
 
 from collections.abc import Iterable
@@ -48,10 +48,3 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenize
 def load_tokenizer(name_or_folder: str | Path) -> PreTrainedTokenizerBase:
     """A tokenizer by its hub name or from a folder."""
     return AutoTokenizer.from_pretrained(str(name_or_folder))
-
-
-def set_bpe_dropout(tokenizer: PreTrainedTokenizerBase, dropout: float) -> None:
-    """Drop each BPE merge with probability `dropout` from now on; 0 is the deterministic segmentation."""
-    model = tokenizer.backend_tokenizer.model
-    if isinstance(model, models.BPE):
-        model.dropout = dropout or None
