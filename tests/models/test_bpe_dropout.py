@@ -1,5 +1,6 @@
 """BPE dropout: cuts that repeat, in the proportions of the `tokenizers` library, which offsets and texts survive."""
 
+import pickle
 import random
 from collections import Counter
 
@@ -60,8 +61,8 @@ def test_a_chance_names_one_segmentation(dropping):
     for chance in range(5):
         draw_segmentation(one, str(chance))
         draw_segmentation(two, str(chance))
-        together = one(TEXTS, add_special_tokens=False)["input_ids"]
-        assert [ids(two, text) for text in reversed(TEXTS)] == together[::-1]
+        together = one(TEXTS * 20, add_special_tokens=False)["input_ids"]  # on all cores
+        assert together == [ids(two, text) for text in reversed(TEXTS)][::-1] * 20
 
 
 def test_chances_differ_and_all_read_as_the_text(plain, dropping):
@@ -71,6 +72,14 @@ def test_chances_differ_and_all_read_as_the_text(plain, dropping):
         drawn = {tuple(ids(tokenizer, text, chance)) for chance in range(30)}
         assert len(drawn) > 5
         assert {decoded(plain, tokens) for tokens in drawn} == {decoded(plain, ids(plain, text))}
+
+
+def test_it_reaches_a_worker_as_a_pickle(plain, dropping):
+    """Before a chance is drawn it cuts as without dropout; sent away then, it cuts there as it does here."""
+    here = dropping(0.3)
+    assert ids(here, TEXTS[0]) == ids(plain, TEXTS[0])
+    there = pickle.loads(pickle.dumps(here))
+    assert all(ids(here, text, chance) == ids(there, text, chance) for text in TEXTS for chance in range(5))
 
 
 def test_without_dropout_nothing_is_touched(plain, dropping):

@@ -41,7 +41,13 @@ class BpeDropout:
     def __init__(self, ranks: Ranks, rate: float) -> None:
         self.ranks = ranks
         self.rate = rate
-        self.chance = ""
+        self.chance: str | None = None
+
+    def install(self, backend: Tokenizer) -> None:
+        """Cut, from now on, whatever `backend` reads."""
+        before = [backend.pre_tokenizer] if backend.pre_tokenizer is not None else []
+        backend.pre_tokenizer = pre_tokenizers.Sequence([*before, pre_tokenizers.PreTokenizer.custom(self)])
+        backend.model.ignore_merges = True
 
     def pre_tokenize(self, text: PreTokenizedString) -> None:
         """Cut all pieces of a text; called by the library, from several threads at a time."""
@@ -97,7 +103,7 @@ def segment(piece: str, ranks: Ranks, rate: float, draw: Callable[[], float]) ->
 
 
 def set_bpe_dropout(tokenizer: PreTrainedTokenizerBase, rate: float) -> None:
-    """Drop each BPE merge with probability `rate` from now on; a tokenizer without merges stays as it is.
+    """Drop BPE merges with probability `rate` once a chance is drawn; a tokenizer without merges stays as it is.
 
     Raises:
         UserError: the tokenizer's merges are of another kind.
@@ -111,16 +117,17 @@ def set_bpe_dropout(tokenizer: PreTrainedTokenizerBase, rate: float) -> None:
             f"The tokenizer {tokenizer.name_or_path} marks where words go on or end, and BPE dropout is not made for "
             "that: set bpe_dropout to 0."
         )
-    dropout = BpeDropout({(one, two): rank for rank, (one, two) in enumerate(model["merges"])}, rate)
-    before = [backend.pre_tokenizer] if backend.pre_tokenizer is not None else []
-    last = pre_tokenizers.PreTokenizer.custom(dropout)
-    backend.pre_tokenizer = pre_tokenizers.Sequence([*before, last])
-    backend.model.ignore_merges = True
-    tokenizer.bpe_dropout = dropout  # where `draw_segmentation` finds it
+    ranks = {(one, two): rank for rank, (one, two) in enumerate(model["merges"])}
+    tokenizer.bpe_dropout = BpeDropout(ranks, rate)  # where `draw_segmentation` finds it
 
 
 def draw_segmentation(tokenizer: PreTrainedTokenizerBase, chance: str) -> None:
     """Cut texts from now on as `chance` has it; nothing to a tokenizer that drops nothing."""
     dropout = getattr(tokenizer, "bpe_dropout", None)
-    if dropout is not None:
-        dropout.chance = chance
+    if dropout is None:
+        return
+    if (
+        dropout.chance is None
+    ):  # so late, because workers may be handed a pickle, and what is installed cannot be pickled
+        dropout.install(tokenizer.backend_tokenizer)
+    dropout.chance = chance
