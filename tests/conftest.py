@@ -26,6 +26,11 @@ BRANDS = ("Acme", "Nordwind", "Kestrel")
 NUM_USERS, NUM_SEARCHES = 24, 240
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """See `tests/stages/test_golden.py`."""
+    parser.addoption("--record-golden", action="store_true", help="write tests/golden anew before comparing with it")
+
+
 class TinyShop(Source):
     """36 items, one a colour and kind; 24 shoppers, each of one favourite colour; 240 searches in 40 days.
 

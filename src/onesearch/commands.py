@@ -16,7 +16,7 @@ from onesearch.simulate.marketplace import Marketplace
 from onesearch.tasks.prompt import Views
 
 
-def prepare(source: Source, run: Path, split: Split = Split(), max_history: int = 200) -> None:  # noqa: B008
+def prepare(source: Source, run: Path, split: Split = Split(), max_history: int = 1000) -> None:  # noqa: B008
     """Read a log, validate it, and write its canonical and derived tables to RUN/log.
 
     Args:

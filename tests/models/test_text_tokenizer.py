@@ -1,14 +1,11 @@
-"""The tokenizer trained on the log: every text, its dropout, its files."""
+"""The tokenizer trained on the log: every text, its files."""
 
 import json
 from importlib.util import find_spec
 
 import pytest
-from tokenizers import Tokenizer
-from tokenizers.models import WordPiece
-from transformers import PreTrainedTokenizerFast
 
-from onesearch.models.text_tokenizer import load_tokenizer, set_bpe_dropout, train_tokenizer
+from onesearch.models.text_tokenizer import load_tokenizer, train_tokenizer
 from onesearch.types import UserError
 
 TEXTS = ["red leather boots", "blue kettle 1.5 l", "red kettle", "leather sandals"] * 5
@@ -58,25 +55,6 @@ def test_merges_of_the_log_shorten_its_texts(tokenizer):
     assert len(tokenizer("leather", add_special_tokens=False)["input_ids"]) == 1
     assert len(tokenizer("zyxwvu", add_special_tokens=False)["input_ids"]) >= 6
     assert len(tokenizer) <= 320
-
-
-def test_dropout_cuts_differently_and_zero_does_not(tokenizer):
-    """Over 30 draws there are several segmentations, all of the same text; without dropout there is one."""
-    once = tokenizer("red leather boots")["input_ids"]
-    set_bpe_dropout(tokenizer, 0.5)
-    drawn = [tokenizer("red leather boots")["input_ids"] for _ in range(30)]
-    assert len({tuple(ids) for ids in drawn}) > 5
-    assert {decode(tokenizer, ids) for ids in drawn} == {"red leather boots"}
-    set_bpe_dropout(tokenizer, 0.0)
-    assert all(tokenizer("red leather boots")["input_ids"] == once for _ in range(10))
-
-
-def test_dropout_is_nothing_to_another_kind_of_tokenizer():
-    """A WordPiece tokenizer has no merges to drop: it stays as it is."""
-    words = WordPiece({"[UNK]": 0, "a": 1, "b": 2}, unk_token="[UNK]")
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(words), unk_token="[UNK]")
-    set_bpe_dropout(tokenizer, 0.9)
-    assert tokenizer("b")["input_ids"] == [2]
 
 
 def test_saved_and_loaded_it_is_the_same(tokenizer, tmp_path):

@@ -8,7 +8,8 @@ import yaml
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from onesearch.models.text_tokenizer import set_bpe_dropout, train_tokenizer
+from onesearch.bpe_dropout import draw_segmentation, set_bpe_dropout
+from onesearch.models.text_tokenizer import train_tokenizer
 from onesearch.tasks import align, cooccur, personalize
 from onesearch.tasks.prompt import ASKS, MARKERS, SECTIONS
 from onesearch.tasks.task import Task
@@ -96,10 +97,12 @@ def test_bpe_dropout_cuts_what_is_read_and_no_template(make_writer, make_search)
     template = Template({**Template().asks, "SearchToItem": "what the shopper asks"})
     plain = make_writer(template=template, tokenizer=tokenizer)
     set_bpe_dropout(tokenizer, 0.5)
-    writers = [make_writer(template=template, tokenizer=tokenizer) for _ in range(20)]
-    assert tokenizer.backend_tokenizer.model.dropout == 0.5
+    writers, prompts = [], set()
+    for chance in range(50):
+        draw_segmentation(tokenizer, str(chance))
+        writers.append(make_writer(template=template, tokenizer=tokenizer))
+        prompts.add(tuple(writers[0].search(make_search()).tokens))
     assert {tuple(writer.asks["SearchToItem"]) for writer in writers} == {tuple(plain.asks["SearchToItem"])}
-    prompts = {tuple(writers[0].search(make_search()).tokens) for _ in range(50)}
     assert len(prompts) > 5
     head = len(plain.asks["SearchToItem"])
     assert {prompt[:head] for prompt in prompts} == {tuple(plain.asks["SearchToItem"])}

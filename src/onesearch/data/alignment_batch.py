@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
+from onesearch.bpe_dropout import draw_segmentation
 from onesearch.data.hard_negatives import Judged, NearItems
 from onesearch.data.relations import Relations
 from onesearch.models.text_encoder import tokenize
@@ -72,7 +73,9 @@ class AlignmentCollate:
     def __call__(self, samples: list[Pair]) -> AlignmentBatch:
         """Draw the other relations, and write everything down as rows of queries, then items."""
         self.num_steps += 1
-        rng = random.Random(f"{self.seed}/{self.num_steps}/{samples[0][0]}")
+        chance = f"{self.seed}/{self.num_steps}/{samples[0][0]}"
+        draw_segmentation(self.tokenizer, chance)
+        rng = random.Random(chance)
         share = max(1, round(self.relation_share * len(samples)))
         texts = _Texts(self.noise, rng)
         q2i = [(texts.query(query, item), texts.item(item)) for _, query, item in samples]

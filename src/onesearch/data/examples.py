@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from onesearch.bpe_dropout import draw_segmentation
 from onesearch.data.mixture import Example
 from onesearch.tasks.collation import collate_prompts
 from onesearch.tasks.prompt_writer import PromptWriter
@@ -37,8 +38,10 @@ class Examples:
 
     def write(self, example: Example) -> Written:
         """Prompt and answer, the same whenever they are asked for."""
-        rng = random.Random(f"{self.seed}/{example.epoch}/{example.task}/{example.draw}")
-        return Written(example.task, self.tasks[example.task].sample(self.corpus, self.writer, example.number, rng))
+        chance = f"{self.seed}/{example.epoch}/{example.task}/{example.draw}"
+        draw_segmentation(self.writer.tokenizer, chance)
+        task = self.tasks[example.task]
+        return Written(example.task, task.sample(self.corpus, self.writer, example.number, random.Random(chance)))
 
 
 class Collator:

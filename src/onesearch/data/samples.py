@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from onesearch.artifacts import verify
-from onesearch.data.sft import build_corpus
+from onesearch.data.corpus import build_corpus
 from onesearch.data.tokenizer import open_tokenizer
 from onesearch.khqe import Khqe
 from onesearch.log.prepared import Log

@@ -16,6 +16,7 @@ from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerBase
 
+from onesearch.bpe_dropout import draw_segmentation
 from onesearch.data.tokenizer import ensure_tokenizer, open_tokenizer
 from onesearch.keywords.weak_labels import Keys, label_query, label_title, value_keys
 from onesearch.log.prepared import Log
@@ -152,7 +153,9 @@ class _Collate:
 
     def __call__(self, examples: list[TaggedText]) -> TaggingBatch:
         self.num_steps += 1
-        rng = random.Random(f"{self.seed}/{self.num_steps}/{examples[0].text}")
+        chance = f"{self.seed}/{self.num_steps}/{examples[0].text}"
+        draw_segmentation(self.tokenizer, chance)
+        rng = random.Random(chance)
         texts = [self._read(example, rng) for example in examples]
         tokens, offsets = tokenize_with_offsets(self.tokenizer, texts, self.max_length)
         tags = [torch.tensor(tags_of(e.spans, row)) for e, row in zip(examples, offsets, strict=True)]

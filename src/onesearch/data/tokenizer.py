@@ -5,9 +5,10 @@ from pathlib import Path
 from transformers import PreTrainedTokenizerBase
 
 from onesearch.artifacts import MANIFEST, verify, writing
+from onesearch.bpe_dropout import set_bpe_dropout
 from onesearch.log.prepared import Log
 from onesearch.log.text import item_texts
-from onesearch.models.text_tokenizer import load_tokenizer, set_bpe_dropout, train_tokenizer
+from onesearch.models.text_tokenizer import load_tokenizer, train_tokenizer
 
 
 def ensure_tokenizer(run: Path, vocab_size: int) -> None:
@@ -26,7 +27,10 @@ def ensure_tokenizer(run: Path, vocab_size: int) -> None:
 
 
 def open_tokenizer(run: Path, name: str | None, bpe_dropout: float = 0.0) -> PreTrainedTokenizerBase:
-    """The pretrained tokenizer `name`, or the run's own one when there is no name."""
+    """The pretrained tokenizer `name`, or the run's own one when there is no name.
+
+    With dropout it cuts a text as `draw_segmentation` last said: whoever writes an example names its chance first.
+    """
     tokenizer = load_tokenizer(name or run / "tokenizer")
     set_bpe_dropout(tokenizer, bpe_dropout)
     return tokenizer

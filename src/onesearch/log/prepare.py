@@ -23,7 +23,7 @@ KIND = "log"
 """Kind of the artefact."""
 
 
-def prepare(source: Source, folder: Path, split: Split = Split(), max_history: int = 200) -> Report:  # noqa: B008
+def prepare(source: Source, folder: Path, split: Split = Split(), max_history: int = 1000) -> Report:  # noqa: B008
     """Write the prepared log of `source` into `folder`.
 
     Args:

@@ -1,7 +1,7 @@
 """Text tokenizers: trained on the log, or a pretrained one by name.
 
-The one trained here is byte-level BPE: no text is unknown to it, Latin or CJK. BPE dropout (Provilkov et al. 2020,
-arXiv 1910.13267) makes a fresh model see each query in many segmentations, as a typo will later cut it.
+The one trained here is byte-level BPE: no text is unknown to it, Latin or CJK. With BPE dropout (`bpe_dropout`) a fresh
+model sees each query in many segmentations, as a typo will later cut it.
 """
 
 from collections.abc import Iterable
@@ -79,10 +79,3 @@ def load_tokenizer(name_or_folder: str | Path) -> PreTrainedTokenizerBase:
 def _knows_text(tokenizer: PreTrainedTokenizerBase) -> bool:
     """Whether a vocabulary was read: without one, transformers makes a tokenizer of special tokens and a space."""
     return len(tokenizer) > len(tokenizer.all_special_ids) + 1
-
-
-def set_bpe_dropout(tokenizer: PreTrainedTokenizerBase, dropout: float) -> None:
-    """Drop each BPE merge with probability `dropout` from now on; 0 is the deterministic segmentation."""
-    model = tokenizer.backend_tokenizer.model
-    if isinstance(model, models.BPE):
-        model.dropout = dropout or None

@@ -18,10 +18,11 @@ from transformers import PreTrainedTokenizerBase
 
 from onesearch.behavior.memory import NOTHING_HIDDEN
 from onesearch.behavior.window import slide_back
+from onesearch.bpe_dropout import whole_words
 from onesearch.sid.vocabulary import Vocabulary
 from onesearch.tasks.evidence import Asked, Evidence
 from onesearch.tasks.prompt import ASKS, LISTS, LONGEST_LIST, MARKERS, SECTIONS, Listed, Prompt
-from onesearch.tasks.template import Template, whole_words
+from onesearch.tasks.template import Template
 from onesearch.types import SearchContext
 
 SidOf = Callable[[str], Sequence[int]]

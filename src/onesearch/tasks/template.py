@@ -6,14 +6,12 @@ Every part keeps its marker; a template writes words behind it, which a pretrain
     en        <to_item> A user is searching …    <query> The query is: red boots …
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
-from transformers import PreTrainedTokenizerBase
 
 from onesearch.tasks.prompt import ASKS, SECTIONS
 from onesearch.types import UserError
@@ -77,18 +75,3 @@ def _texts(content: Mapping[str, Any], part: str, names: Sequence[str], path: Pa
         if name not in names:
             raise UserError(f"{path}: '{part}' has a text for '{name}', which no prompt holds: take it out.")
     return {name: texts[name].strip() for name in names}
-
-
-@contextmanager
-def whole_words(tokenizer: PreTrainedTokenizerBase) -> Iterator[None]:
-    """No BPE dropout for a while: what every prompt holds is cut the same way every time, in training as in serving."""
-    model = getattr(getattr(tokenizer, "backend_tokenizer", None), "model", None)
-    dropout = getattr(model, "dropout", None)
-    if model is None or not dropout:
-        yield
-        return
-    model.dropout = None
-    try:
-        yield
-    finally:
-        model.dropout = dropout
