@@ -211,7 +211,7 @@ class Generator(nn.Module):
             decoder_input_ids=self._shifted(written),
             use_cache=False,
         ).logits
-        return cross_entropy(logits.mT.float(), labels, reduction="none")
+        return cross_entropy(logits.flatten(0, 1).float(), labels.flatten(), reduction="none").view_as(labels)
 
     def text_loss(self, encoded: Encoded, labels: Tensor) -> Tensor:
         """Mean cross-entropy of text targets [B, T]."""
