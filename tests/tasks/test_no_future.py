@@ -18,6 +18,7 @@ from onesearch.log.sources.source import Raw, Source
 from onesearch.log.split import Split
 from onesearch.sid.spec import SidSpec
 from onesearch.sid.vocabulary import Vocabulary
+from onesearch.tasks.evidence import Evidence
 from onesearch.tasks.prompt import MARKERS, Views
 from onesearch.tasks.prompt_writer import PromptWriter
 
@@ -74,7 +75,7 @@ def prompts_of(task_tokenizer, tmp_path_factory):
         prepare(source, folder, SPLIT)
         log = Log.open(folder)
         memory = ClickMemory(log.clicked_items, embedding, log.pair_counts, log.item_counts, len(log.item_ids))
-        writers = [PromptWriter(task_tokenizer, vocabulary, CODES, sid_of, v, relevant, memory) for v in VIEWS]
+        writers = [PromptWriter(task_tokenizer, vocabulary, CODES, sid_of, Evidence(v, CODES, relevant, memory)) for v in VIEWS]
         return {
             context.search_id: [
                 prompt
@@ -82,7 +83,7 @@ def prompts_of(task_tokenizer, tmp_path_factory):
                 for prompt in (
                     writer.search(context),
                     writer.search(context, shift=1, hidden_from=0.9),
-                    writer.search(writer.as_remembered(context, context.day - 2)),
+                    writer.search(writer.evidence.as_remembered(context, context.day - 2)),
                 )
             ]
             for context in log.contexts("train", "validation", "test")
