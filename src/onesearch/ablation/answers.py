@@ -12,7 +12,7 @@ from onesearch.evaluate.compare import without_answer
 from onesearch.evaluate.onesearch import OneSearch
 from onesearch.khqe import Khqe
 from onesearch.metrics.ranking import pad
-from onesearch.pipeline import code_version
+from onesearch.pipeline import code_version, console
 from onesearch.serve.engine import SearchEngine
 from onesearch.types import SearchContext
 
@@ -34,6 +34,7 @@ def answers(folder: Path, stage: str, searches: Sequence[SearchContext], num_bea
     kept, parents = folder / KIND, [folder / name for name in ("log", "quantizer", stage)]
     facts = {"num_beams": num_beams, "code": code_version()}
     if not _is_made_so(kept, parents, facts):
+        console.print(f"{folder.parent.name}/{folder.name}: {len(searches):,} searches to be answered")
         system = OneSearch(stage, SearchEngine.open(folder, stage, Khqe.open(folder), num_beams))
         found = pad(system.rank([without_answer(search) for search in searches], DEPTH), DEPTH)
         with writing(kept, KIND, parents, facts=facts) as writable:
