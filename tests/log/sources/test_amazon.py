@@ -60,7 +60,7 @@ def test_bullets_are_no_categories(tmp_path):
 
 
 def test_queries_are_the_last_names_each_word_once(tmp_path):
-    """The last two names, or as many as asked for; a word that comes again stays where it came last."""
+    """The last two names of the path, or of its beginning; a word that comes again stays where it came last."""
     source = write(tmp_path, {"a": [0, 1, 2]})
     searches = source.read().tables["searches"].to_pylist()
     assert [search["query"] for search in searches] == [
@@ -69,8 +69,9 @@ def test_queries_are_the_last_names_each_word_once(tmp_path):
         "pipe fittings",
     ]
     assert {search["entrance"] for search in searches} == {CATEGORY_PATH}
-    coarse = Amazon(tmp_path, query_levels=3).read().tables["searches"]["query"].to_pylist()
-    assert coarse[0] == "adhesives sealants adhesive tapes duct tape"
+    coarse = [Amazon(tmp_path, query_depth=depth).read().tables["searches"]["query"].to_pylist() for depth in (1, 2)]
+    assert coarse[0] == ["tapes adhesives sealants", *["hydraulics pneumatics plumbing"] * 2]
+    assert coarse[1] == ["adhesives sealants adhesive tapes", *["hydraulics pneumatics plumbing fittings"] * 2]
 
 
 def test_days_are_counted_from_the_end(tmp_path):
@@ -148,8 +149,8 @@ def test_what_cannot_be_read_is_named(tmp_path):
     (tmp_path / "Scientific.item.json").write_bytes(b'{"0": \xff')
     with pytest.raises(LogError, match=r"item\.json is not JSON"):
         source.read()
-    with pytest.raises(LogError, match="query_levels is 0"):
-        Amazon(tmp_path, query_levels=0)
+    with pytest.raises(LogError, match="query_depth is 0"):
+        Amazon(tmp_path, query_depth=0)
 
 
 @pytest.mark.skipif("ONESEARCH_REAL_DATA" not in os.environ, reason="ONESEARCH_REAL_DATA names no folder")
