@@ -24,7 +24,7 @@ SHEETS = {
     "0": sheet("Silver tape", TAPE, "Dec &amp; Sons"),
     "1": sheet("Clamp, 2 in", CLAMP),
     "2": sheet("Elbow", f"{ROOT},Hydraulics, Pneumatics & Plumbing,Fittings,Pipe Fittings", brand=""),
-    "3": sheet("Ore", ""),
+    "3": sheet("Basalt", ""),
     "4": sheet("Dry bags", f"{CLAMP},1 pack,2 pack, resealable"),
 }
 
@@ -38,7 +38,7 @@ def write(folder: Path, users: Any, items: Any = SHEETS) -> Amazon:
 def test_a_sheet_becomes_an_item(tmp_path):
     """The root goes, commas with a space stay in a name, the title's last point goes, &amp; is an ampersand."""
     rows = write(tmp_path, {"a": [0]}).read().tables["items"].to_pylist()
-    tape, clamp, elbow, ore, _ = rows
+    tape, clamp, elbow, basalt, _ = rows
     assert tape["item_id"] == "0"
     assert (tape["title"], tape["brand"]) == ("Silver tape", "Dec & Sons")
     assert tape["category"] == ["Tapes, Adhesives & Sealants", "Adhesive Tapes", "Duct Tape"]
@@ -47,7 +47,7 @@ def test_a_sheet_becomes_an_item(tmp_path):
     assert clamp["category"][0] == "Hydraulics, Pneumatics & Plumbing"
     assert len(clamp["category"]) == 5
     assert (elbow["brand"], dict(elbow["attributes"])) == (None, {"Entity": ["Pipe Fittings"]})
-    assert (ore["category"], dict(ore["attributes"])) == ([], {"Brand": ["Acme"]})
+    assert (basalt["category"], dict(basalt["attributes"])) == ([], {"Brand": ["Acme"]})
     assert {row["price"] for row in rows} == {None}
 
 
