@@ -24,7 +24,7 @@ SHEETS = {
     "0": sheet("Silver tape", TAPE, "Dec &amp; Sons"),
     "1": sheet("Clamp, 2 in", CLAMP),
     "2": sheet("Elbow", f"{ROOT},Hydraulics, Pneumatics & Plumbing,Fittings,Pipe Fittings", brand=""),
-    "3": sheet("Ore", ""),
+    "3": sheet("Basalt", ""),
     "4": sheet("Dry bags", f"{CLAMP},1 pack,2 pack, resealable"),
 }
 
@@ -38,7 +38,7 @@ def write(folder: Path, users: Any, items: Any = SHEETS) -> Amazon:
 def test_a_sheet_becomes_an_item(tmp_path):
     """The root goes, commas with a space stay in a name, the title's last point goes, &amp; is an ampersand."""
     rows = write(tmp_path, {"a": [0]}).read().tables["items"].to_pylist()
-    tape, clamp, elbow, ore, _ = rows
+    tape, clamp, elbow, basalt, _ = rows
     assert tape["item_id"] == "0"
     assert (tape["title"], tape["brand"]) == ("Silver tape", "Dec & Sons")
     assert tape["category"] == ["Tapes, Adhesives & Sealants", "Adhesive Tapes", "Duct Tape"]
@@ -47,7 +47,7 @@ def test_a_sheet_becomes_an_item(tmp_path):
     assert clamp["category"][0] == "Hydraulics, Pneumatics & Plumbing"
     assert len(clamp["category"]) == 5
     assert (elbow["brand"], dict(elbow["attributes"])) == (None, {"Entity": ["Pipe Fittings"]})
-    assert (ore["category"], dict(ore["attributes"])) == ([], {"Brand": ["Acme"]})
+    assert (basalt["category"], dict(basalt["attributes"])) == ([], {"Brand": ["Acme"]})
     assert {row["price"] for row in rows} == {None}
 
 
@@ -60,7 +60,7 @@ def test_bullets_are_no_categories(tmp_path):
 
 
 def test_queries_are_the_last_names_each_word_once(tmp_path):
-    """The last two names, or as many as asked for; a word that comes again stays where it came last."""
+    """The last two names of the path, or of its beginning; a word that comes again stays where it came last."""
     source = write(tmp_path, {"a": [0, 1, 2]})
     searches = source.read().tables["searches"].to_pylist()
     assert [search["query"] for search in searches] == [
@@ -69,8 +69,9 @@ def test_queries_are_the_last_names_each_word_once(tmp_path):
         "pipe fittings",
     ]
     assert {search["entrance"] for search in searches} == {CATEGORY_PATH}
-    coarse = Amazon(tmp_path, query_levels=3).read().tables["searches"]["query"].to_pylist()
-    assert coarse[0] == "adhesives sealants adhesive tapes duct tape"
+    coarse = [Amazon(tmp_path, query_depth=depth).read().tables["searches"]["query"].to_pylist() for depth in (1, 2)]
+    assert coarse[0] == ["tapes adhesives sealants", *["hydraulics pneumatics plumbing"] * 2]
+    assert coarse[1] == ["adhesives sealants adhesive tapes", *["hydraulics pneumatics plumbing fittings"] * 2]
 
 
 def test_days_are_counted_from_the_end(tmp_path):
@@ -148,8 +149,8 @@ def test_what_cannot_be_read_is_named(tmp_path):
     (tmp_path / "Scientific.item.json").write_bytes(b'{"0": \xff')
     with pytest.raises(LogError, match=r"item\.json is not JSON"):
         source.read()
-    with pytest.raises(LogError, match="query_levels is 0"):
-        Amazon(tmp_path, query_levels=0)
+    with pytest.raises(LogError, match="query_depth is 0"):
+        Amazon(tmp_path, query_depth=0)
 
 
 @pytest.mark.skipif("ONESEARCH_REAL_DATA" not in os.environ, reason="ONESEARCH_REAL_DATA names no folder")

@@ -3,7 +3,7 @@
 `NAME.inter.json` lists the items of each user in their order; a review stands for a purchase. `NAME.item.json` gives
 title, description, brand and category path of each item. Neither queries nor times were kept, so both are made:
 
-    query(i) = the last names of i's category path, each word once
+    query(i) = the last two names of i's category path, each word once
     day(j)   = D − (n − j) for the j-th of a user's n purchases
 
 Every purchase is a search for the bought item's category, as in the academic product-search sets; `entrance` says so.
@@ -44,15 +44,16 @@ class Amazon(Source):
     Args:
         folder: holds NAME.inter.json and NAME.item.json.
         name: of the category of products.
-        query_levels: how many names of a category path, counted from its end, a query is made of.
+        query_depth: to which level below the root a query follows the category path. The whole path nearly names the
+            item; the coarser the query, the more is left to be told by who asks.
     """
 
-    def __init__(self, folder: Path, name: str = "Scientific", query_levels: int = 2) -> None:
-        if query_levels < 1:
-            raise LogError(f"source.query_levels is {query_levels}: a query needs at least one name of the path.")
+    def __init__(self, folder: Path, name: str = "Scientific", query_depth: int = 5) -> None:
+        if query_depth < 1:
+            raise LogError(f"source.query_depth is {query_depth}: a query needs at least one name of the path.")
         self.folder = Path(folder)
         self.name = name
-        self.query_levels = query_levels
+        self.query_depth = query_depth
 
     def read(self) -> Raw:
         """Read both files."""
@@ -63,7 +64,7 @@ class Amazon(Source):
         findings = Counter[str]()
         _without_bullets(items, findings)
         items = [item | {"attributes": _attributes(item)} for item in items]
-        queries = {item["item_id"]: _query(item["category"], self.query_levels) for item in items}
+        queries = {item["item_id"]: _query(item["category"][: self.query_depth]) for item in items}
         findings["items without a category path"] = sum(not query for query in queries.values())
         searches, events = _behaviour(users, queries, findings)
         rows = {"items": items, "users": users, "searches": searches, "events": events}
@@ -111,9 +112,9 @@ def _search(user: str, number: int, time: datetime, query: str, item: str, befor
     }
 
 
-def _query(category: Sequence[str], levels: int) -> str:
+def _query(category: Sequence[str]) -> str:
     """A word that comes again stays where it came last: "Fittings", "Pipe Fittings" → "pipe fittings"."""
-    words = normalize_query(" ".join(category[-levels:])).split()
+    words = normalize_query(" ".join(category[-2:])).split()
     return " ".join(reversed(dict.fromkeys(reversed(words))))
 
 
