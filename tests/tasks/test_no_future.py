@@ -75,7 +75,9 @@ def prompts_of(task_tokenizer, tmp_path_factory):
         prepare(source, folder, SPLIT)
         log = Log.open(folder)
         memory = ClickMemory(log.clicked_items, embedding, log.pair_counts, log.item_counts, len(log.item_ids))
-        writers = [PromptWriter(task_tokenizer, vocabulary, CODES, sid_of, Evidence(v, CODES, relevant, memory)) for v in VIEWS]
+        writers = [
+            PromptWriter(task_tokenizer, vocabulary, CODES, sid_of, Evidence(v, CODES, relevant, memory)) for v in VIEWS
+        ]
         return {
             context.search_id: [
                 prompt
