@@ -136,7 +136,7 @@ def fit(run: Path, stage: str, kind: str, folder: Path, **model: object) -> None
 
 def batch(engine: SearchEngine) -> PromptBatch:
     """Texts to be told in SIDs, of different lengths."""
-    prompts = [engine.writer.about("<to_sid>", "<title>", engine.writer.text(text)) for text in ("red kettle", "mug")]
+    prompts = [engine.writer.about("ItemToSid", engine.writer.text(text)) for text in ("red kettle", "mug")]
     return collate_prompts(prompts, engine.khqe.item_codes, engine.writer.tokenizer.pad_token_id)
 
 

@@ -3,6 +3,7 @@
 import pytest
 
 from onesearch.tasks.prompt import Views
+from onesearch.tasks.template import Template
 
 LONG = "red boots blue boots wool rug " * 20
 FULL = {
@@ -36,6 +37,17 @@ def test_the_longest_prompt_is_as_long_as_foreseen(make_writer, make_search, mak
     lengths = Views(popular_for_all=True, **views).lengths(5)
     assert len(writer.search(make_search(**FULL)).tokens) == sum(lengths.values())
     assert min(lengths.values()) >= 0
+
+
+@pytest.mark.parametrize("language", ["markers", "en", "zh"])
+def test_the_words_of_a_template_are_counted(make_writer, make_search, make_memory, language):
+    """With every view shown, the words come on top of the views' own tokens; markers alone are no words."""
+    views, memory = {"num_trending": 3, "popular_for_all": True}, make_memory(similar=(2,) * 40, trending=(0,) * 40)
+    parts = {"relevant": lambda query, history, k: (1,) * k, "memory": memory}
+    writer = make_writer(template=Template.load(language), **parts, **views)
+    longest = sum(Views(**views).lengths(5).values()) + writer.num_words()
+    assert len(writer.search(make_search(**FULL)).tokens) == longest
+    assert (writer.num_words() > 0) == (language != "markers")
 
 
 def test_the_part_of_each_view():

@@ -126,11 +126,12 @@ class SftStage(GeneratorStage):
                 f"'{self.init_from}' fills {trained}: set it to {trained}, or to 0 to show no long history."
             )
         lengths = self.views.lengths(self.khqe.spec.num_layers)
-        if self.form == "search" and positions is not None and sum(lengths.values()) > positions:
+        longest = sum(lengths.values()) + self.khqe.writer(self.tokenizer, self.views, self.template).num_words()
+        if self.form == "search" and positions is not None and longest > positions:
             most = max(lengths, key=lambda name: lengths[name])
             raise UserError(
-                f"{self.name}: a search prompt may have {sum(lengths.values())} tokens, but the backbone reads "
-                f"{positions}: lower 'views.{most}' of the data, whose part may have {lengths[most]}, or take a "
+                f"{self.name}: a search prompt may have {longest} tokens, but the backbone reads {positions}: "
+                f"lower 'views.{most}' of the data, whose part may have {lengths[most]}, or take a "
                 "backbone with more positions."
             )
 

@@ -79,6 +79,13 @@ class PromptWriter:
         """Token ids of a text, however long, without special tokens."""
         return list(self.tokenizer(text, add_special_tokens=False)["input_ids"]) if text else []
 
+    def num_words(self) -> int:
+        """Most tokens of a search prompt that are the template's words, beside what `Views.lengths` counts."""
+        again = max(0, self.views.num_recent_queries - 1) * self.heads["next_query"]
+        heads = (head for name, head in self.heads.items() if name not in ("query", "title", "sid", "next_query"))
+        written = [*self.asks["SearchToItem"], *again, *(token for head in heads for token in head)]
+        return sum(token < self.vocabulary.num_text_tokens for token in written)
+
     def text(self, text: str, max_length: int | None = None) -> list[int]:
         """Token ids of a text, without special tokens."""
         return self._whole(text)[: max_length or self.views.max_text]
