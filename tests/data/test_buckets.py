@@ -50,12 +50,12 @@ def kinds(batches):
     return [{one.task for one in batch} for batch in batches]
 
 
-def test_sorted_by_prompt_then_answer():
-    """Lengths 1 to 6, cut as the batches were: 1 2 | 3 4 | 5 6, or with the odd one last 1 2 | 3 4 | 5."""
+def test_sorted_by_the_prompt_alone():
+    """Five prompts cut as the batches were, 2 + 2 + 1; the two of length 1 stay in their order, longer answer first."""
     batches = [[written(5, 1), written(2, 1)], [written(4, 1), written(1, 2)], [written(1, 1)]]
     found = rearranged(batches, random.Random(0))
     keys = sorted([(len(one.sample.prompt.tokens), len(one.sample.answer)) for one in batch] for batch in found)
-    assert keys == [[(1, 1), (1, 2)], [(2, 1), (4, 1)], [(5, 1)]]
+    assert keys == [[(1, 2), (1, 1)], [(2, 1), (4, 1)], [(5, 1)]]
 
 
 def written(prompt, answer):
