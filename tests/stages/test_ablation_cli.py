@@ -18,6 +18,11 @@ from onesearch.types import UserError
 RQ = {"codebook": {"init_args": {"opq_sizes": []}}}
 
 
+def rounded(rows):
+    """Means of resamples differ in the last bit with how many variants are resampled together."""
+    return json.loads(json.dumps(rows), parse_float=lambda figure: round(float(figure), 9))
+
+
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory):
     """A recipe that trains for an epoch a stage."""
@@ -84,7 +89,7 @@ def test_variants_are_compared_on_the_same_searches(tokens, shop, quantizer_run,
         main([*arguments, str(changed), "--only", "[1-rq]"])
     assert launched == []
     later = json.loads(table.read_text("utf-8"))
-    assert later["rows"] == [first]
+    assert rounded(later["rows"]) == rounded([first])
     assert later["note"].endswith("Left out, since not trained as they stand now: 2-rq-opq.")
     assert "2-rq-opq" in capsys.readouterr().err
     assert not table.with_suffix(".png").exists()  # nothing to compare with
