@@ -61,7 +61,7 @@ def load_tokenizer(name_or_folder: str | Path) -> PreTrainedTokenizerBase:
             raise
         raise UserError(
             f"The tokenizer of {name_or_folder} cannot be read ({error}): if it is spiece.model alone, as of T5 and "
-            "mT5, install the package sentencepiece."
+            "mT5, install sentencepiece."
         ) from error
     if not _knows_text(tokenizer):
         # A Chinese BART has BERT's vocab.txt, which is not looked for where its config says no more than "bart".
