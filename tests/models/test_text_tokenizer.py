@@ -96,7 +96,7 @@ def test_what_only_sentencepiece_can_read_says_so(tmp_path):
     """transformers alone would ask for another package, tiktoken."""
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "mt5"}), "utf-8")
     (tmp_path / "spiece.model").write_bytes(b"\n\x0e\n\x05<pad>")
-    with pytest.raises(UserError, match=f"The tokenizer of {tmp_path} cannot be read .* install the package sentencep"):
+    with pytest.raises(UserError, match=f"The tokenizer of {tmp_path} cannot be read .* install sentencepiece"):
         load_tokenizer(tmp_path)
 
 

@@ -74,9 +74,9 @@ def test_the_words_are_kept_with_the_generator(run, tmp_path):
     assert Template.of(settings) == Template.load(str(tmp_path / "moved.yaml"))
 
 
-def test_a_template_with_a_fault_is_refused_in_one_sentence(tiny_run, tmp_path, capsys):
+def test_a_template_with_a_fault_is_refused_in_one_sentence(tiny_run_copy, tmp_path, capsys):
     path = tmp_path / "mine.yaml"
     path.write_text((TEMPLATES / "zh.yaml").read_text("utf-8").replace("  SidToItem:", "  SidToItems:"), "utf-8")
-    fit = ("fit", "-c", str(CONFIGS / "sft_align.yaml"), "--run", str(tiny_run))
+    fit = ("fit", "-c", str(CONFIGS / "sft_align.yaml"), "--run", str(tiny_run_copy))
     sentence = refusal(capsys, *fit, "--data.init_args.template", str(path))
     assert "mine.yaml: 'asks' has no text for 'SidToItem': add one" in sentence
