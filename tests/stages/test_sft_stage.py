@@ -107,7 +107,6 @@ def test_losses_by_task_are_logged(make_stage, data, fit_stage):
                 by_task[batch.task_names[task]].append((loss / length).item())
     for name, losses in by_task.items():
         assert trainer.callback_metrics[f"val/loss/{name}"].item() == pytest.approx(np.mean(losses), rel=1e-4)
-        assert 0 < trainer.callback_metrics[f"train/loss/{name}"].item() < 20
     assert 0 <= trainer.callback_metrics["train/padding"].item() < 1
 
 

@@ -123,7 +123,10 @@ class SftData(lightning.LightningDataModule):
         return EpochLoader(batches, self._collator(), self.num_workers, pin_memory=torch.cuda.is_available())
 
     def val_dataloader(self) -> list[DataLoader[Any]]:
-        """Searches of the validation split, to be answered with beams, and the tasks' own examples on them."""
+        """Searches of the validation split, to be answered with beams, and the tasks' own examples on them.
+
+        Only searches are held out: tasks on items alone are asked of the catalogue that they learn.
+        """
         searches = search_loader(self.validation)
         if not self.validation:
             return [searches]

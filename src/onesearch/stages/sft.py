@@ -137,8 +137,8 @@ class SftStage(GeneratorStage):
 
     def on_fit_start(self) -> None:
         """Refuse prompts that are written in another tokenizer's tokens; Lightning knows of no data in a bare loop."""
-        writes = getattr(getattr(self.trainer, "datamodule", None), "tokenizer", self.tokenizer)
-        if writes.get_vocab() != self.tokenizer.get_vocab():
+        writes = getattr(getattr(self.trainer, "datamodule", None), "tokenizer", None)
+        if writes is not None and writes.get_vocab() != self.tokenizer.get_vocab():
             raise UserError(
                 f"{self.name}: prompts are written with a tokenizer of {len(writes)} tokens, but the generator reads "
                 f"{len(self.tokenizer)} other ones: give the data the same 'init_from' and 'tokenizer' as the stage."
@@ -150,7 +150,8 @@ class SftStage(GeneratorStage):
         loss = losses.sum() / lengths.sum()
         self._add(self.train_losses, batch, losses / lengths)
         kind = "text" if batch.codes is None else "sid"
-        self.log(f"train/{kind}_loss", loss, prog_bar=True, batch_size=len(losses))
+        self.latest = {f"train/{kind}_loss": loss.detach()}
+        self.log_dict(self.latest, prog_bar=True, logger=False, batch_size=len(losses))
         padding = 1 - batch.prompt.attention_mask.float().mean()
         self.log("train/padding", padding, on_step=False, on_epoch=True, batch_size=len(losses))
         return loss if kind == "sid" else self.text_weight * loss
@@ -165,11 +166,16 @@ class SftStage(GeneratorStage):
         return self.generator.text_losses(encoded, batch.labels).sum(1), (batch.labels != -100).sum(1)
 
     def on_train_batch_end(self, *_: Any) -> None:
-        """Log each task's loss since the last time, as seldom as any figure: reading it waits for the device."""
+        """Write the batch's loss and each task's since the last time, as seldom as any figure: it waits for the device.
+
+        Not by `self.log`, which repeats a figure until the epoch ends: the loss of a kind or task that did not come.
+        """
         seldom = self.trainer.log_every_n_steps  # type: ignore[attr-defined]  # set outside of the class
         if seldom and self.global_step > self.losses_read_at and self.global_step % seldom == 0:
             self.losses_read_at = self.global_step
-            self._log_losses("train", self.train_losses)
+            figures = {name: float(loss) for name, loss in self.latest.items()} | self._read("train", self.train_losses)
+            for logger in self.loggers:
+                logger.log_metrics(figures, step=self.global_step - 1)  # steps count from 0 there
 
     def validation_step(self, batch: GeneratorBatch | list[SearchContext], *_: int) -> None:
         """Searches are answered with beams; the tasks' own examples are read together with their answers."""
@@ -181,13 +187,13 @@ class SftStage(GeneratorStage):
 
     def on_validation_epoch_end(self) -> None:
         """Log each task's loss over all its examples."""
-        self._log_losses("val", self.val_losses)
+        self.log_dict(self._read("val", self.val_losses))
 
     def _add(self, to: TaskLosses, batch: GeneratorBatch, losses: Tensor) -> None:
         if batch.tasks is not None:
             to.add(losses, batch.tasks, batch.task_names)
 
-    def _log_losses(self, split: str, losses: TaskLosses) -> None:
-        for name, mean in losses.means(partial(self.trainer.strategy.reduce, reduce_op="sum")).items():
-            self.log(f"{split}/loss/{name}", mean)
+    def _read(self, split: str, losses: TaskLosses) -> dict[str, float]:
+        means = losses.means(partial(self.trainer.strategy.reduce, reduce_op="sum"))
         losses.clear()
+        return {f"{split}/loss/{name}": mean for name, mean in means.items()}
