@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from onesearch.ablation.answers import answers
 from onesearch.ablation.averages import averages, judged
@@ -16,7 +17,7 @@ from onesearch.log.prepared import Log
 from onesearch.pipeline import console
 from onesearch.report.differences import write_picture
 from onesearch.serve.engine import STAGES
-from onesearch.types import UserError
+from onesearch.types import SearchContext, UserError
 
 Row = dict[str, Any]
 
@@ -92,9 +93,18 @@ def _judged(trials: Sequence[Sequence[Trial]], stage: str, num_beams: int, compa
         [[judged(answers(trial.folder, stage, searches, num_beams), relevant) for trial in seeds] for seeds in trials]
     )
     members = slices(searches, set(log.queries["query"].to_pylist()))
-    parts = {name: averages(values[:, :, members[name]], compares) for name in SLICES if members[name].any()}
+    users = _users(searches)
+    kinds = [(name, members[name]) for name in SLICES if members[name].any()]
+    parts = {name: averages(values[:, :, part], users[part], compares) for name, part in kinds}
     rows = [dict(zip(parts, row, strict=True)) for row in zip(*parts.values(), strict=True)]
     return [row.pop("all") | {"slices": row} for row in rows]
+
+
+def _users(searches: Sequence[SearchContext]) -> NDArray[np.int64]:
+    """[S] numbers of the users who search; each search without a user is somebody else's."""
+    numbers: dict[tuple[str, str], int] = {}
+    keys = [(search.user_id, "" if search.user_id else search.search_id) for search in searches]
+    return np.array([numbers.setdefault(key, len(numbers)) for key in keys])
 
 
 def _note(study: Study, seeds: Sequence[int], stale: Sequence[str]) -> str:
@@ -102,10 +112,10 @@ def _note(study: Study, seeds: Sequence[int], stale: Sequence[str]) -> str:
     note = f"Each variant trains {', '.join(step.name for step in study.steps)} with the same budget"
     note += ", counted in steps of all generators together. " if study.settings.equal_steps else ". "
     if len(seeds) == 1:
-        note += "One training each: the intervals are over searches, and do not hold what another seed would change."
+        note += "One training each: the intervals are over users, and do not hold what another seed would change."
     else:
         note += (
-            f"Means of {len(seeds)} trainings each: the intervals are over searches, and do not hold what other seeds "
+            f"Means of {len(seeds)} trainings each: the intervals are over users, and do not hold what other seeds "
             "would change; that is seen in the range of the seeds."
         )
     if stale:
