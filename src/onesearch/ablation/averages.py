@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from onesearch.ablation.answers import DEPTH
 from onesearch.evaluate.bootstrap import interval, resampled_means
 from onesearch.metrics.ranking import Values, hit_rate, hits, recall, reciprocal_rank
+from onesearch.types import SearchContext
 
 METRICS = (f"HR@{DEPTH}", f"recall@{DEPTH}", f"MRR@{DEPTH}")
 
@@ -38,6 +39,13 @@ def judged(ranked: NDArray[np.int64], relevant: Sequence[Collection[int]]) -> Va
     found = hits(ranked, relevant)
     num_relevant = np.array([len(items) for items in relevant])
     return np.stack([hit_rate(found, DEPTH), recall(found, num_relevant, DEPTH), reciprocal_rank(found, DEPTH)], axis=1)
+
+
+def users_of(searches: Sequence[SearchContext]) -> NDArray[np.int64]:
+    """[S] numbers of the users who search; each search without a user is somebody else's."""
+    numbers: dict[tuple[str, str], int] = {}
+    keys = [(search.user_id, "" if search.user_id else search.search_id) for search in searches]
+    return np.array([numbers.setdefault(key, len(numbers)) for key in keys])
 
 
 def averages(

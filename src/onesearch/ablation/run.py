@@ -5,10 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from onesearch.ablation.answers import answers
-from onesearch.ablation.averages import averages, judged
+from onesearch.ablation.averages import averages, judged, users_of
 from onesearch.ablation.study import Study, chosen
 from onesearch.ablation.trial import Trial
 from onesearch.artifacts import read_manifest, write_json
@@ -17,7 +16,7 @@ from onesearch.log.prepared import Log
 from onesearch.pipeline import console
 from onesearch.report.differences import write_picture
 from onesearch.serve.engine import STAGES
-from onesearch.types import SearchContext, UserError
+from onesearch.types import UserError
 
 Row = dict[str, Any]
 
@@ -93,18 +92,11 @@ def _judged(trials: Sequence[Sequence[Trial]], stage: str, num_beams: int, compa
         [[judged(answers(trial.folder, stage, searches, num_beams), relevant) for trial in seeds] for seeds in trials]
     )
     members = slices(searches, set(log.queries["query"].to_pylist()))
-    users = _users(searches)
+    users = users_of(searches)
     kinds = [(name, members[name]) for name in SLICES if members[name].any()]
     parts = {name: averages(values[:, :, part], users[part], compares) for name, part in kinds}
     rows = [dict(zip(parts, row, strict=True)) for row in zip(*parts.values(), strict=True)]
     return [row.pop("all") | {"slices": row} for row in rows]
-
-
-def _users(searches: Sequence[SearchContext]) -> NDArray[np.int64]:
-    """[S] numbers of the users who search; each search without a user is somebody else's."""
-    numbers: dict[tuple[str, str], int] = {}
-    keys = [(search.user_id, "" if search.user_id else search.search_id) for search in searches]
-    return np.array([numbers.setdefault(key, len(numbers)) for key in keys])
 
 
 def _note(study: Study, seeds: Sequence[int], stale: Sequence[str]) -> str:
