@@ -7,7 +7,7 @@ from importlib.metadata import entry_points
 
 import pytest
 
-from handful import CONFIGS, copied, refusal
+from handful import CONFIGS, copied, refusal, write
 from onesearch.artifacts import ArtifactError
 from onesearch.main import main
 from onesearch.serve.engine import STAGES
@@ -122,6 +122,14 @@ def test_an_encoder_of_another_log_is_refused(whole_run, tmp_path, capsys):
     sentence = refusal(capsys, *arguments)
     assert f"log {old}" in sentence
     assert f"log {new}" in sentence
+
+
+def test_what_a_task_refuses_is_said_in_its_words(tmp_path, capsys):
+    """And not in the parser's, which tries every type that the data might be of."""
+    tasks = [{"class_path": "onesearch.tasks.align.SidToItem", "init_args": {"weight": -1}}]
+    overlay = write(tmp_path / "overlay.yaml", {"data": {"init_args": {"tasks": tasks}}})
+    arguments = ("fit", "-c", str(CONFIGS / "sft_align.yaml"), "-c", str(overlay), "--run", str(tmp_path))
+    assert refusal(capsys, *arguments) == "SidToItem has weight -1.0: give it 0 for never, or a number above."
 
 
 def test_a_missing_data_folder_is_named(tmp_path, capsys):

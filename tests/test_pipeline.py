@@ -9,12 +9,16 @@ import sys
 import time
 from pathlib import Path
 
+import grimp
 import pytest
 
+import onesearch
 from handful import CONFIGS, facts, fingerprint, in_this_process, launch, logged, overlays, recipe, refusal, write
 from onesearch.artifacts import verify, writing
 from onesearch.main import main
-from onesearch.pipeline import STEPS, is_current, needs, run_step
+from onesearch.pipeline import BESIDE_THE_STAGES, STEPS, code_version, is_current, needs, run_step
+from onesearch.tasks.template import TEMPLATES
+from onesearch.types import UserError
 
 NAMES = [step.name for step in STEPS]
 
@@ -124,6 +128,45 @@ def test_a_step_is_current_until_its_configuration_or_a_parent_changes(tmp_path,
     assert not is_current(encoder, tmp_path, [config])
 
 
+def test_the_words_of_a_template_of_ones_own_are_configuration(tmp_path, monkeypatch):
+    """A heading changes in the file that the configuration names: the step runs again, for a comment it does not."""
+    align = next(step for step in STEPS if step.name == "sft_align")
+    words = Path(shutil.copy(TEMPLATES / "en.yaml", tmp_path / "words.yaml"))
+    config = write(tmp_path / "sft_align.yaml", {"data": {"init_args": {"template": str(words)}}})
+    for name in ("log", "quantizer", "sft_align"):
+        with writing(tmp_path / name, name):
+            pass
+    monkeypatch.setattr("onesearch.pipeline._launch", lambda *_: None)
+    run_step(align, tmp_path, [config])
+    words.write_text("# a comment\n" + words.read_text("utf-8"), "utf-8")
+    assert is_current(align, tmp_path, [config])
+    words.write_text(words.read_text("utf-8").replace("The query is", "What was typed is"), "utf-8")
+    assert not is_current(align, tmp_path, [config])
+    words.unlink()
+    with pytest.raises(UserError, match="There is no template"):
+        is_current(align, tmp_path, [config])
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        ("model:\n  init_args:\n    form: [sid\n", r"overlay.yaml, line 4: .*: mend it there or just above"),
+        ("model:\n\tinit_args: {}", r"overlay.yaml, line 2: found character .*, and indent by spaces, never by tabs"),
+        ("a: 1\na: 2", "overlay.yaml, line 2: found duplicate key a"),
+        ("- model\n- data", "overlay.yaml: a list stands where names with values belong"),
+        ("model: [1]", "overlay.yaml: a list stands where names with values belong"),
+        ("model:\n  init_args:\n", "overlay.yaml: 'model.init_args' is empty: write options beneath it"),
+        ("3", "overlay.yaml: Invalid loaded object type: int: correct it, or take it out"),
+    ],
+)
+def test_a_recipe_that_cannot_be_read_is_refused_with_file_and_line(content, sentence, tmp_path):
+    align, overlay = next(step for step in STEPS if step.name == "sft_align"), tmp_path / "overlay.yaml"
+    overlay.write_text(content, "utf-8")
+    with pytest.raises(UserError, match=sentence) as refused:
+        run_step(align, tmp_path, [CONFIGS / "sft_align.yaml", overlay])
+    assert "\n" not in str(refused.value)
+
+
 @pytest.mark.parametrize(
     ("stage", "stated", "read"),
     [
@@ -143,6 +186,31 @@ def test_a_step_reads_what_its_configuration_says(stage, stated, read, tmp_path)
     found = needs(step, files)
     assert set(found) == read
     assert len(found) == len(read)
+
+
+@pytest.mark.parametrize(
+    ("file", "is_counted"),
+    [("tasks/task.py", True), ("tasks/templates/en.yaml", True), ("data/samples.py", False), ("tasks/show.py", False)],
+)
+def test_code_that_only_prints_repeats_no_stage(file, is_counted, tmp_path, monkeypatch):
+    code = Path(shutil.copytree(Path(onesearch.__file__).parent, tmp_path / "onesearch"))
+    monkeypatch.setattr(onesearch, "__file__", str(code / "__init__.py"))
+    known = code_version()
+    with (code / file).open("a") as source:
+        source.write("# changed\n")
+    assert (code_version() != known) == is_counted
+    assert code_version([file]) != known  # unless it is asked for
+
+
+def test_no_stage_imports_what_stands_beside_the_stages():
+    """Or else a change there would leave an artefact that it made as it was."""
+    printed = {"report"}  # what the tokenizer doctor finds, in the terminal
+    beside = {f"onesearch.{place.removesuffix('.py').replace('/', '.')}" for place in {*BESIDE_THE_STAGES} - printed}
+    graph = grimp.build_graph("onesearch")
+    assert beside <= graph.modules
+    for makes in ("stages", "log", "data.sft", "data.reward", "data.preferences"):
+        read = graph.find_upstream_modules(f"onesearch.{makes}", as_package=True)
+        assert not {module for module in read if any(f"{module}.".startswith(f"{place}.") for place in beside)}
 
 
 def test_until_ends_early(tmp_path):

@@ -6,6 +6,7 @@ A step is done again only when its inputs, its configuration or the code changed
 from its last checkpoint.
 """
 
+import contextlib
 import hashlib
 import json
 import shlex
@@ -19,11 +20,13 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import ConfigTypeError
 from rich.console import Console
 
 import onesearch
 from onesearch.artifacts import ArtifactError, read_manifest, verify, write_json
 from onesearch.serve.engine import STAGES
+from onesearch.tasks.template import Template
 from onesearch.types import UserError
 
 
@@ -54,7 +57,10 @@ STEPS = (
 )
 """The stages in their order. The folder of a step in the run bears its name."""
 
-BESIDE_THE_STAGES = ("main.py", "commands.py", "ablation", "pipeline.py", "evaluate", "report")
+BESIDE_THE_STAGES = (
+    *("main.py", "commands.py", "ablation", "pipeline.py", "evaluate", "report"),
+    *("data/samples.py", "tasks/show.py"),
+)
 """Code that no artefact depends on: a change here repeats no stage."""
 
 console = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -100,17 +106,50 @@ def needs(step: Step, files: Sequence[Path]) -> tuple[str, ...]:
     They are the step's own, but for two choices: a generator starts from the stage that `init_from` names, if any, and
     core keywords are mined with the tagger only where `tagger` says so.
     """
-    chosen = OmegaConf.select(_merged(files), "model.init_args", default={})
-    start = chosen.get("init_from")
-    unread = {*STAGES} if chosen.get("tagger") else {*STAGES, "tagger"}
+    start = _stated(files, "model.init_args.init_from")
+    unread = {*STAGES} if _stated(files, "model.init_args.tagger") else {*STAGES, "tagger"}
     return (*(need for need in step.needs if need not in unread), *((start,) if start else ()))
 
 
-def _merged(files: Sequence[Path]) -> DictConfig:
-    """Configuration files over one another, the last one wins."""
-    merged = OmegaConf.merge(*map(OmegaConf.load, files))
-    assert isinstance(merged, DictConfig)
-    return merged
+def _stated(files: Sequence[Path], option: str) -> Any:
+    """What the files say of an option; None where they say nothing, or what only the step itself can make out."""
+    with contextlib.suppress(ConfigTypeError):  # a list where names belong
+        return OmegaConf.select(merged(files), option, throw_on_resolution_failure=False)
+    return None
+
+
+def merged(files: Sequence[Path], defaults: Any = None) -> DictConfig:
+    """Configuration files over one another, the last one wins.
+
+    Args:
+        files: YAML files of names and values.
+        defaults: what the first of them is laid over: a dataclass, whose fields are then the names there are.
+
+    Raises:
+        UserError: one of them cannot be read, or not be laid over those before it.
+    """
+    found: Any = OmegaConf.structured(defaults) if defaults else OmegaConf.create()
+    for file in files:
+        try:
+            found = OmegaConf.merge(found, OmegaConf.load(file))
+        except Exception as error:  # PyYAML's errors have no common base but this one that we depend on
+            raise UserError(f"{file}{_problem(error)}") from error
+        parts: Any = OmegaConf.to_container(found)
+        for part, options in parts.items():
+            if isinstance(options, dict) and options.get("init_args", {}) is None:
+                raise UserError(f"{file}: '{part}.init_args' is empty: write options beneath it, or take it out.")
+    assert isinstance(found, DictConfig)
+    return found
+
+
+def _problem(error: Exception) -> str:
+    """What is wrong in a file that could not be read or merged, where that is known, and the way out."""
+    if mark := getattr(error, "problem_mark", None):
+        problem = getattr(error, "problem", "it is no YAML")
+        return f", line {mark.line + 1}: {problem}: mend it there or just above, and indent by spaces, never by tabs."
+    if type(error) is TypeError:  # OmegaConf's words for it are 'incompatible container types'
+        return ": a list stands where names with values belong, or these where a list belongs: write it the other way."
+    return f": {str(error).splitlines()[0]}: correct it, or take it out."
 
 
 def run_step(step: Step, run: Path, files: Sequence[Path], options: Sequence[str] = ()) -> None:
@@ -181,21 +220,23 @@ def _launch(arguments: Sequence[str], name: str) -> None:
 def _key(step: Step, run: Path, files: Sequence[Path], options: Sequence[str]) -> str:
     """What a step depends on: the fingerprints of what it reads, its configuration, the code."""
     parents = [read_manifest(run / need).fingerprint for need in needs(step, files)]
-    configuration = [file.read_text("utf-8") for file in files]
+    configuration: list[Any] = [file.read_text("utf-8") for file in files]
+    if template := _stated(files, "data.init_args.template"):
+        configuration.append(Template.load(template).plain())  # the words, which may be a file of one's own
     content = json.dumps([step.name, step.verbs, parents, configuration, list(options), code_version()])
     return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
-def code_version() -> str:
-    """What the code of the stages is known by."""
+def code_version(also: Sequence[str] = ()) -> str:
+    """What the code of the stages is known by.
+
+    Args:
+        also: files beside the stages that count as well, inside the package.
+    """
     root = Path(onesearch.__file__).parent
-    sources = [
-        path
-        for path in sorted(root.rglob("*.*"))
-        if path.suffix in (".py", ".json", ".yaml")
-        if path.relative_to(root).parts[0] not in BESIDE_THE_STAGES
-    ]
-    return hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()[:16]
+    files = (path.relative_to(root) for path in sorted(root.rglob("*.*")) if path.suffix in (".py", ".json", ".yaml"))
+    counted = [file for file in files if str(file) in also or not any(map(file.is_relative_to, BESIDE_THE_STAGES))]
+    return hashlib.sha256(b"".join((root / file).read_bytes() for file in counted)).hexdigest()[:16]
 
 
 def _is_intact(folder: Path) -> bool:

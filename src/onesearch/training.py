@@ -14,6 +14,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
 
 from onesearch.stages.stage import Stage, is_trial
+from onesearch.types import UserError
 
 EXPECTED = (
     "LightningCLI's args parameter",  # `main` hands the command line on
@@ -46,6 +47,15 @@ class StageCLI(LightningCLI):
         parser.link_arguments("data.init_args.max_length", "model.init_args.max_length")
         parser.link_arguments("model.init_args.name", "data.init_args.name")
         parser.link_arguments("model.init_args.init_from", "data.init_args.init_from")
+
+    def instantiate_classes(self) -> None:
+        """What a stage or its data refuses is said in its own words: the parser lists all types that it tried."""
+        try:
+            super().instantiate_classes()
+        except ValueError as error:
+            if isinstance(error.__cause__, UserError):
+                raise error.__cause__ from None
+            raise
 
     def instantiate_trainer(self, **kwargs: Any) -> lightning.Trainer:
         """Give the trainer the stage's own folder, and `fit` its loggers and a checkpoint to go on from."""

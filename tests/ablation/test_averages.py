@@ -3,12 +3,18 @@
 import numpy as np
 import pytest
 
-from onesearch.ablation.averages import METRICS, averages, judged
+from onesearch.ablation.averages import METRICS, averages, judged, users_of
+from onesearch.types import SearchContext
 
 
 def values(*variants):
     """[V, T, S, M] where every metric is the same."""
     return np.repeat(np.array(variants, dtype=float)[..., None], len(METRICS), axis=3)
+
+
+def each(num_searches):
+    """Every search is another user's."""
+    return np.arange(num_searches)
 
 
 def test_a_difference_is_measured_search_by_search():
@@ -17,9 +23,7 @@ def test_a_difference_is_measured_search_by_search():
     Its difference is the average of [0, 1, 0, 0] over four draws, Binomial(4, 1/4)/4: none with .316, at most two with
     .949, at most three with .996. So the 95% interval runs from 0 to 3/4. The variants' own averages are 3/8 and 5/8.
     """
-    first, second = averages(
-        values([[1, 0, 1, 0], [1, 0, 0, 0]], [[1, 1, 1, 0], [1, 1, 0, 0]]),
-    )
+    first, second = averages(values([[1, 0, 1, 0], [1, 0, 0, 0]], [[1, 1, 1, 0], [1, 1, 0, 0]]), each(4))
     assert first["differences"] == {}
     assert first["num_searches"] == second["num_searches"] == 4
     assert first["metrics"]["HR@10"]["value"] == pytest.approx(3 / 8)
@@ -30,14 +34,32 @@ def test_a_difference_is_measured_search_by_search():
         assert second["differences"][metric] == {"value": 0.25, "low": 0.0, "high": 0.75, "seeds": [0.25, 0.25]}
 
 
+def test_searches_of_one_user_are_drawn_together():
+    """One user gains in each of three searches, another in none: an average of .75 that hangs on a single user.
+
+    Of two users drawn with replacement, a quarter of the draws are the first one alone, a half both, a quarter the
+    other alone: averages 1, 3/4 and 0. Were searches drawn apart, Binomial(4, 3/4)/4 would be below .25 with .004 only.
+    """
+    both = values([[0, 0, 0, 0]], [[1, 1, 0, 1]])
+    gain = averages(both, np.array([7, 7, 2, 7]))[1]["differences"]["HR@10"]
+    assert gain == {"value": 0.75, "low": 0.0, "high": 1.0, "seeds": [0.75]}
+    assert averages(both, each(4))[1]["differences"]["HR@10"]["low"] == 0.25
+
+
+def test_a_search_without_a_user_is_somebody_elses():
+    users = [("s1", "u1"), ("s2", ""), ("s3", "u2"), ("s4", "u1"), ("s5", "")]
+    searches = [SearchContext(*names, "boots", 5, (), (), (), (), (), (), "", (1,), (), None) for names in users]
+    assert users_of(searches).tolist() == [0, 1, 2, 0, 3]
+
+
 def test_without_the_first_variant_nothing_is_compared():
-    assert [row["differences"] for row in averages(values([[1, 0]], [[1, 1]]), compares=False)] == [{}, {}]
+    assert [row["differences"] for row in averages(values([[1, 0]], [[1, 1]]), each(2), compares=False)] == [{}, {}]
 
 
 def test_what_every_search_gains_has_no_interval():
     """Searches are hard or easy for both: each variant's average is uncertain, the difference of .25 is not."""
     easy = np.tile([0.0, 0.25, 0.5, 0.75], 10)
-    first, second = averages(values([easy], [easy + 0.25]))
+    first, second = averages(values([easy], [easy + 0.25]), each(40))
     own = first["metrics"]["MRR@10"]
     assert own["high"] - own["low"] > 0.1
     gain = second["differences"]["MRR@10"]

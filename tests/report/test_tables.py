@@ -96,7 +96,7 @@ def test_a_comparison_without_the_metric_is_left_out(tmp_path):
 
 
 def test_variants_of_a_study_stand_beside_the_first(tmp_path):
-    """A difference is bold where its interval leaves out zero: -.25 ± .125 does, 0 ± .125 and .0625 ± .125 do not.
+    """A difference is bold where interval and seeds leave out zero: -.25 ± .125 does, 0 ± .125, .0625 ± .125 do not.
 
     A study without generators is left out.
     """
@@ -121,6 +121,25 @@ def test_variants_of_a_study_stand_beside_the_first(tmp_path):
     assert "the same budget & seeds" in text
     assert "HR@10 less that of “all <views>”" in text
     assert "alone" not in text
+
+
+@pytest.mark.parametrize(
+    ("seeds", "is_bold"),
+    [
+        ([-0.25], False),  # what another seed would change is not known
+        ([-0.5, 0.0], False),
+        ([-0.625, 0.125], False),
+        ([-0.375, -0.125], True),
+    ],
+)
+def test_a_difference_is_bold_where_the_seeds_agree_too(seeds, is_bold, tmp_path):
+    """-.25 ± .125 over users, by seeds whose average it is."""
+    add_studies(tmp_path)
+    path = tmp_path / "ablation" / "views.json"
+    content = json.loads(path.read_text("utf-8"))
+    content["rows"][1]["differences"]["HR@10"]["seeds"] = seeds
+    write_json(path, content)
+    assert ("−0.250" in Walked(studies.section(tmp_path).html).bold) == is_bold
 
 
 def test_a_study_is_printed_within_80_columns(tmp_path, capsys):

@@ -180,6 +180,9 @@ def test_what_cannot_be_trained_is_refused(tokens, shop, tmp_path, capsys):
         ("1-large/encoder.yaml", {}, "study changes encoder but not the quantizer that reads it"),
         ("study.yaml", {"stage": ["reward"]}, "study.yaml: Key 'stage' not in 'Settings'"),
         ("study.yaml", {"equal_steps": "maybe"}, "study.yaml: Value 'maybe' is not a valid bool"),
+        ("study.yaml", {"equal_steps": "${so}"}, "study.yaml: Interpolation key 'so' not found"),
+        ("study.yaml", {"stages": {"reward": 1}}, "study.yaml: a list stands where names .* where a list belongs"),
+        ("study.yaml", ["reward"], "study.yaml: a list stands where names with values belong"),
         ("study.yaml", {"stages": ["sft"]}, "study.yaml names no stage with 'sft': use some of encoder, tagger"),
     ],
 )
@@ -190,3 +193,15 @@ def test_a_study_that_does_nothing_is_refused(overlay, content, sentence, shop, 
             write(tmp_path / "study" / "1-rq" / "quantizer.yaml", {})
     with pytest.raises(UserError, match=sentence):
         Study.open(tmp_path / "study", shop)
+
+
+def test_a_study_that_cannot_be_read_is_refused_with_file_and_line(shop, tmp_path):
+    """Its settings; then an overlay, which is read when the variants' stages are asked for."""
+    settings, overlay = tmp_path / "study.yaml", write(tmp_path / "1-rq" / "quantizer.yaml", {})
+    settings.write_text("stages: [quantizer\n", "utf-8")
+    with pytest.raises(UserError, match=r"study.yaml, line 2: did not find expected"):
+        Study.open(tmp_path, shop)
+    settings.unlink()
+    overlay.write_text("model:\n\tinit_args: {}", "utf-8")
+    with pytest.raises(UserError, match=r"1-rq/quantizer.yaml, line 2: found character"):
+        run_study(tmp_path, Study.open(tmp_path, shop))

@@ -1,12 +1,14 @@
 """Stage 3: the answer is what was bought, else clicked; the prompt holds the search as of its own time."""
 
 import dataclasses
+import math
 import random
 from collections import Counter
 
 import pytest
 
 from onesearch.behavior.memory import NOTHING_HIDDEN
+from onesearch.tasks.align import QueryToSid
 from onesearch.tasks.personalize import HIDING, SearchToItem, TitleToItem, anonymous, unknown_search
 from onesearch.types import SearchContext, UserError
 
@@ -147,6 +149,23 @@ def test_pseudo_clicks_answer_with_what_is_clicked_that_day(corpus, writer, make
 def test_a_half_life_is_positive_and_pseudo_clicks_are_not_negative(wrong):
     with pytest.raises(UserError, match="has to be above zero, the other not below it"):
         SearchToItem(**wrong)
+
+
+def test_a_title_is_met_where_nobody_clicked_yet(corpus, writer, read):
+    """A catalogue without searches is learnt all the same; nothing popular stands beside the words."""
+    unasked = dataclasses.replace(corpus, searches=[], pairs=[])
+    sample = TitleToItem().sample(unasked, writer, 1, random.Random(0))
+    assert read(sample.prompt.tokens) == "<to_item> <query> blue boots 0.0.0.0.0 </s>"
+    assert sample.answer == [1, 1, 0, 2, 0]
+
+
+@pytest.mark.parametrize("task", [SearchToItem, TitleToItem, QueryToSid])
+@pytest.mark.parametrize("weight", [-1.0, math.nan, math.inf])
+def test_a_weight_counts_how_often(task, weight):
+    """Whatever else a task checks; 0 leaves it out."""
+    with pytest.raises(UserError, match=f"{task.__name__} has weight {weight}: give it 0 for never, or"):
+        task(weight=weight)
+    assert task(weight=0.0).weight == 0
 
 
 @pytest.mark.parametrize("task", [SearchToItem(), TitleToItem()])

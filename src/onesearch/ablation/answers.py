@@ -21,6 +21,9 @@ DEPTH = 10
 
 KIND, FILE = "answers", "answers.safetensors"
 
+ASKED_BY = ("ablation/answers.py", "evaluate/compare.py", "evaluate/onesearch.py")
+"""Code beside the stages that answers depend on: what is kept from a generator, and how it is asked."""
+
 
 def answers(folder: Path, stage: str, searches: Sequence[SearchContext], num_beams: int) -> NDArray[np.int64]:
     """The items with which a generator answers searches, [S, DEPTH].
@@ -32,7 +35,7 @@ def answers(folder: Path, stage: str, searches: Sequence[SearchContext], num_bea
         num_beams: K of the beam search.
     """
     kept, parents = folder / KIND, [folder / name for name in ("log", "quantizer", stage)]
-    facts = {"num_beams": num_beams, "code": code_version()}
+    facts = {"num_beams": num_beams, "depth": DEPTH, "code": code_version(ASKED_BY)}
     if not _is_made_so(kept, parents, facts):
         console.print(f"{folder.parent.name}/{folder.name}: {len(searches):,} searches to be answered")
         system = OneSearch(stage, SearchEngine.open(folder, stage, Khqe.open(folder), num_beams))

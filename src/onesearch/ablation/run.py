@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from onesearch.ablation.answers import answers
-from onesearch.ablation.averages import averages, judged
+from onesearch.ablation.averages import averages, judged, users_of
 from onesearch.ablation.study import Study, chosen
 from onesearch.ablation.trial import Trial
 from onesearch.artifacts import read_manifest, write_json
@@ -92,7 +92,9 @@ def _judged(trials: Sequence[Sequence[Trial]], stage: str, num_beams: int, compa
         [[judged(answers(trial.folder, stage, searches, num_beams), relevant) for trial in seeds] for seeds in trials]
     )
     members = slices(searches, set(log.queries["query"].to_pylist()))
-    parts = {name: averages(values[:, :, members[name]], compares) for name in SLICES if members[name].any()}
+    users = users_of(searches)
+    kinds = [(name, members[name]) for name in SLICES if members[name].any()]
+    parts = {name: averages(values[:, :, part], users[part], compares) for name, part in kinds}
     rows = [dict(zip(parts, row, strict=True)) for row in zip(*parts.values(), strict=True)]
     return [row.pop("all") | {"slices": row} for row in rows]
 
@@ -102,10 +104,10 @@ def _note(study: Study, seeds: Sequence[int], stale: Sequence[str]) -> str:
     note = f"Each variant trains {', '.join(step.name for step in study.steps)} with the same budget"
     note += ", counted in steps of all generators together. " if study.settings.equal_steps else ". "
     if len(seeds) == 1:
-        note += "One training each: the intervals are over searches, and do not hold what another seed would change."
+        note += "One training each: the intervals are over users, and do not hold what another seed would change."
     else:
         note += (
-            f"Means of {len(seeds)} trainings each: the intervals are over searches, and do not hold what other seeds "
+            f"Means of {len(seeds)} trainings each: the intervals are over users, and do not hold what other seeds "
             "would change; that is seen in the range of the seeds."
         )
     if stale:

@@ -7,7 +7,7 @@ from pathlib import Path
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from onesearch.pipeline import STEPS, Step, configs, needs
+from onesearch.pipeline import STEPS, Step, configs, merged, needs
 from onesearch.serve.engine import STAGES
 from onesearch.types import UserError
 
@@ -107,12 +107,9 @@ class Variant:
 
 def _settings(path: Path) -> Settings:
     """What a `study.yaml` says; nothing is said where there is none."""
-    if not path.is_file():
-        return Settings()
     try:
-        stated = OmegaConf.merge(OmegaConf.structured(Settings), OmegaConf.load(path))
-        settings = OmegaConf.to_object(stated)
-    except OmegaConfBaseException as error:
+        settings = OmegaConf.to_object(merged([path] if path.is_file() else [], Settings))
+    except OmegaConfBaseException as error:  # a value that refers to another, which is not there
         raise UserError(f"{path}: {str(error).splitlines()[0]}") from error
     assert isinstance(settings, Settings)
     return settings

@@ -33,8 +33,8 @@ def figure(rows: Sequence[Row]) -> Markup:
     """The differences as an HTML `figure`."""
     return svg(
         lambda axes: draw(axes, rows),
-        f"{METRIC} less that of “{rows[0]['variant']}” on the same searches, with 95% intervals over searches. Where "
-        "an interval leaves out the dotted line, the searches are enough to tell the two apart; faint dots are seeds.",
+        f"{METRIC} less that of “{rows[0]['variant']}” on the same searches, with 95% intervals. Believe a difference "
+        "where the interval and the faint dots, several seeds, all lie on one side of the dotted line.",
         width=6.4,
         height=_height(rows),
     )

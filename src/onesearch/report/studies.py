@@ -21,8 +21,8 @@ def section(run: Path) -> Section | None:
         return None
     parts = (_study(name, content["rows"], content["note"]) for name, content in judged.items())
     explained = note(
-        "The best of a column is bold, and so is a difference whose interval leaves out zero. Differences are to the "
-        "first variant on the same searches."
+        "The best of a column is bold, and so is a difference whose interval and seeds, two or more, all lie on one "
+        "side of zero. Differences are to the first variant on the same searches."
     )
     return Section("studies", "Ablations", join([*parts, explained]))
 
@@ -69,11 +69,17 @@ def _difference(row: Row, name: str, small: bool = False) -> Markup:
     found = row["differences"].get(name)
     if found is None:
         return Markup("") if small else element("span", "–")
-    value = element("strong" if found["low"] > 0 or found["high"] < 0 else "span", signed(found["value"]))
+    value = element("strong" if _is_told_from_zero(found) else "span", signed(found["value"]))
     reach = f"{signed(found['low'])} to {signed(found['high'])}"
     if small:
         return element("small", value, f" ({reach})")
     return value + element("small", reach) + _seeds(found, "+.3f")
+
+
+def _is_told_from_zero(found: Row) -> bool:
+    """Whether neither other users nor other seeds would change the sign; one seed says nothing of others."""
+    reached = found["low"], found["high"], *found["seeds"]
+    return len(found["seeds"]) > 1 and (min(reached) > 0 or max(reached) < 0)
 
 
 def _seeds(found: Row, form: str) -> Markup:

@@ -83,7 +83,7 @@ def study_tables(rows: Sequence[Mapping[str, Any]]) -> list[Table]:
             KINDS[kind]: [(part(row, kind) or row)["differences"].get(METRIC) for row in found] for kind in kinds
         }
         tables.append(_figures(found, by_kind, f"Δ {METRIC}"))
-    tables[-1].caption = Text("Beneath a figure: its 95% interval over searches, [range of several seeds].")
+    tables[-1].caption = Text("Beneath a figure: its 95% interval over users, [range of several seeds].")
     return tables
 
 

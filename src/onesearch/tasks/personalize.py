@@ -64,6 +64,7 @@ class SearchToItem(Task):
     writes: ClassVar[Literal["sid", "text"]] = "sid"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not self.half_life > 0 or not self.pseudo_clicks >= 0:
             raise UserError(
                 f"SearchToItem has half_life {self.half_life} and pseudo_clicks {self.pseudo_clicks}: the one has to "
@@ -115,7 +116,8 @@ class TitleToItem(Task):
     def sample(self, corpus: Corpus, writer: PromptWriter, index: int, rng: random.Random) -> Sample:
         """Write one example."""
         query = rng.choice(corpus.fragments[index] or ("",))
-        day = rng.choice(corpus.searches).day  # the popular items beside it are those of some day of the log
+        # The popular items beside it are those of some day of the log; where nothing was clicked there are none.
+        day = rng.choice(corpus.searches).day if corpus.searches else 0
         return Sample(writer.search(unknown_search(query, day)), corpus.item_codes[index].tolist())
 
 

@@ -1,5 +1,6 @@
 """What a task is: a count of examples and how each is written as prompt and target."""
 
+import math
 import random
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from onesearch.tasks.prompt import Prompt
 from onesearch.tasks.prompt_writer import PromptWriter
-from onesearch.types import SearchContext
+from onesearch.types import SearchContext, UserError
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,10 @@ class Task(ABC):
     weight: float = 1.0
     writes: ClassVar[Literal["sid", "text"]]
     """What the answer is: codes over the layer's own slice of the head, or text over the whole vocabulary."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.weight < math.inf:
+            raise UserError(f"{type(self).__name__} has weight {self.weight}: give it 0 for never, or a number above.")
 
     @abstractmethod
     def num_examples(self, corpus: Corpus) -> int:
