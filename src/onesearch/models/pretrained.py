@@ -6,10 +6,17 @@ import torch
 from torch.nn.functional import embedding_bag
 from transformers import AutoModelForSeq2SeqLM, PreTrainedModel
 
+from onesearch.models.hub import reading
+
 
 def open_backbone(name_or_folder: str | Path) -> PreTrainedModel:
-    """An encoder-decoder with float32 weights: steps of the optimizer are too small for a checkpoint's bfloat16."""
-    model: PreTrainedModel = AutoModelForSeq2SeqLM.from_pretrained(str(name_or_folder), dtype=torch.float32)
+    """An encoder-decoder with float32 weights: steps of the optimizer are too small for a checkpoint's bfloat16.
+
+    Raises:
+        UserError: it is neither on the hub nor a folder.
+    """
+    with reading(name_or_folder):
+        model: PreTrainedModel = AutoModelForSeq2SeqLM.from_pretrained(str(name_or_folder), dtype=torch.float32)
     return model
 
 
