@@ -71,7 +71,7 @@ def build(load: Load) -> Generator:
     vocabulary = Vocabulary(load.num_text_tokens, SPEC, MARKERS)
     centroids = [torch.randn(size, 64) for size in SPEC.rq_sizes]
     adapter = HistoryAdapter(centroids, load.backbone.hidden)
-    return Generator(load.backbone.build(vocabulary.size), vocabulary, adapter).train()
+    return Generator(load.backbone.build(vocabulary.size, vocabulary.num_text_tokens), vocabulary, adapter).train()
 
 
 def draw_batches(load: Load, number: int) -> list[GeneratorBatch]:

@@ -205,7 +205,7 @@ def test_the_start_repeats_with_the_seed(build, vocabulary):
 
 
 def test_fresh_generator_has_the_size_it_was_given():
-    model = FreshGenerator(hidden=16, encoder_layers=3, decoder_layers=1, heads=2, max_length=40).build(50)
+    model = FreshGenerator(hidden=16, encoder_layers=3, decoder_layers=1, heads=2, max_length=40).build(50, 20)
     assert model.get_input_embeddings().weight.shape == (50, 16)
     assert (len(model.get_encoder().layers), len(model.get_decoder().layers)) == (3, 1)
     special = model.config

@@ -11,6 +11,9 @@ from onesearch.sid.vocabulary import Vocabulary
 from onesearch.tasks.prompt import MARKERS
 from onesearch.types import UserError
 
+# The generators here have 20 text tokens, the tokenizer 300: only where it matters they are made to fit.
+pytestmark = pytest.mark.filterwarnings("ignore:.*sid_tokenizer is not written")
+
 CODES = torch.tensor([[[3, 2, 1, 0, 1], [0, 1, 1, 2, 0]]])
 
 
@@ -64,6 +67,19 @@ def test_plain_transformers_reads_and_writes_sids(build, tokenizer, tmp_path):
         == [*own("red", add_special_tokens=False)["input_ids"], len(own) + 1] + (own("boots")["input_ids"])
     )
     assert (len(plain), plain.eos_token_id) == (vocabulary.size, tokenizer.eos_token_id)
+
+
+@pytest.mark.parametrize("name", ["<query>", "<a_0>"])
+def test_a_tokenizer_with_a_token_of_that_name_gets_no_sids(build, name, tmp_path):
+    """All ids behind it would be one too low; the generator is kept, the folder left out with a warning."""
+    knowing = train_tokenizer(["red boots"], 300)
+    knowing.add_tokens([name])
+    generator = build()
+    generator.vocabulary = Vocabulary(len(knowing), SidSpec((4, 3, 2), (3, 2)), MARKERS)
+    with pytest.warns(UserWarning, match="sid_tokenizer is not written: the tokenizer has tokens of its own"):
+        save_generator(tmp_path, generator, knowing, {})
+    assert not (tmp_path / "sid_tokenizer").exists()
+    assert load_generator(tmp_path, MARKERS)[0].vocabulary == generator.vocabulary
 
 
 def test_a_bfloat16_export_is_loaded_as_float32(build, tokenizer, tmp_path):

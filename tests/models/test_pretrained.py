@@ -8,6 +8,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSeq2SeqLM
 
 from onesearch.models.generator import PretrainedGenerator
+from onesearch.models.pretrained import start_token
 
 OWN_HEAD = ("t5-1.1", "mt5", "umt5")
 
@@ -28,7 +29,7 @@ def checkpoint(bare_backbone, tmp_path):
 def test_text_tokens_and_layers_are_kept(checkpoint):
     """Embeddings and head keep the rows of the 20 tokens, whether they are one tensor or two; all else is untouched."""
     folder, saved = checkpoint
-    model = PretrainedGenerator(str(folder)).build(40)
+    model = PretrainedGenerator(str(folder)).build(40, 20)
     state = model.state_dict()
     kept = {
         name: state[name][:20] if len(state[name]) == 40 and len(saved[name]) == 20 else state[name] for name in saved
@@ -47,7 +48,7 @@ def test_text_is_answered_as_before(checkpoint):
     folder, _ = checkpoint
     question = {"input_ids": torch.tensor([[5, 6, 7, 1]]), "decoder_input_ids": torch.tensor([[2, 9, 11]])}
     want = AutoModelForSeq2SeqLM.from_pretrained(folder)(**question).logits
-    grown = PretrainedGenerator(str(folder)).build(40).eval()
+    grown = PretrainedGenerator(str(folder)).build(40, 20).eval()
     torch.testing.assert_close(grown(**question).logits[..., :20], want)
     grown.save_pretrained(folder / "grown")
     again = AutoModelForSeq2SeqLM.from_pretrained(folder / "grown")
@@ -61,9 +62,33 @@ def test_added_tokens_are_drawn_at_the_spread_of_the_known_ones(checkpoint):
     name = "shared.weight" if "shared.weight" in saved else "model.shared.weight"
     saved[name] *= 4 / saved[name].std()
     save_file(saved, folder / "model.safetensors", metadata={"format": "pt"})
-    model = PretrainedGenerator(str(folder)).build(2020)
+    model = PretrainedGenerator(str(folder)).build(2020, 20)
     for table in (model.get_input_embeddings().weight, model.get_output_embeddings().weight):
         assert table[20:].std().item() == pytest.approx(table[:20].std().item(), rel=0.03)
+
+
+def test_spare_rows_are_not_what_the_first_sids_start_from(checkpoint):
+    """The tokenizer has 16 tokens, the checkpoint 20 rows; the four beyond are far off, as those of T5 may be."""
+    folder, saved = checkpoint
+    for name in saved:
+        if name.endswith(("shared.weight", "lm_head.weight")):
+            saved[name][16:] = 1000.0
+    save_file(saved, folder / "model.safetensors", metadata={"format": "pt"})
+    model = PretrainedGenerator(str(folder)).build(2016, 16)
+    for table in (model.get_input_embeddings().weight, model.get_output_embeddings().weight):
+        assert table[16:].abs().max().item() < 100
+        assert table[16:].std().item() == pytest.approx(table[:16].std().item(), rel=0.03)
+
+
+def test_what_the_decoder_starts_with_where_the_checkpoint_does_not_say(bare_backbone):
+    """Padding, 0, for T5 and its kin, whose config may have no such field; the end token, 2, for (m)BART."""
+    name, build = bare_backbone
+    model, start = build(20), {"bart": 2, "bart-scaled": 2, "mbart": 2}.get(name, 0)
+    if hasattr(model.config, "decoder_start_token_id"):
+        del model.config.decoder_start_token_id
+    model.generation_config.decoder_start_token_id = None
+    assert start_token(model) == start
+    assert model.config.decoder_start_token_id == model.generation_config.decoder_start_token_id == start
 
 
 def test_weights_are_float32_and_dropout_is_on(checkpoint):
@@ -74,6 +99,6 @@ def test_weights_are_float32_and_dropout_is_on(checkpoint):
     config = json.loads((folder / "config.json").read_text("utf-8")) | {"dtype": "bfloat16"}
     (folder / "config.json").write_text(json.dumps(config), "utf-8")
     assert AutoModelForSeq2SeqLM.from_pretrained(folder).dtype == torch.bfloat16
-    model = PretrainedGenerator(str(folder)).build(40)
+    model = PretrainedGenerator(str(folder)).build(40, 20)
     assert {weight.dtype for weight in model.parameters()} == {torch.float32}
     assert all(module.training for module in model.modules())

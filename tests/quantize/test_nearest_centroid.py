@@ -30,6 +30,15 @@ def medium():
     torch.set_float32_matmul_precision(before)
 
 
+@pytest.fixture
+def rough_backend():
+    backend = torch.backends.mkldnn.matmul
+    before = backend.fp32_precision
+    backend.fp32_precision = "bf16"
+    yield
+    backend.fp32_precision = before
+
+
 @pytest.fixture(scope="module")
 def tight():
     """40 centroids of width 8 so close together that points between two of them have no third one nearer."""
@@ -49,6 +58,15 @@ def test_the_matmul_precision_does_not_matter(tight, medium):
         wide = torch.nn.functional.pad(tight, (0, width - 8), value=0.5)
         vectors = near_ties(wide, 1e-7, torch.Generator().manual_seed(2))
         assert nearest(vectors, wide).tolist() == brute_force(vectors, wide)
+
+
+@pytest.mark.skipif(not hasattr(torch.backends, "fp32_precision"), reason="this torch has no such setting")
+def test_a_backend_that_was_set_on_its_own_does_not_matter(tight, rough_backend):
+    """After it torch's question for all backends raises; the margin is then that of the roughest products."""
+    with pytest.raises(RuntimeError):
+        torch.get_float32_matmul_precision()
+    vectors = near_ties(tight, 1e-7, torch.Generator().manual_seed(2))
+    assert nearest(vectors, tight).tolist() == brute_force(vectors, tight)
 
 
 def test_the_batch_does_not_matter(tight):

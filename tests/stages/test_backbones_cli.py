@@ -235,20 +235,20 @@ def test_slots_of_another_number_are_refused(three_stages):
 
 
 def test_prompts_beyond_the_positions_are_refused_before_training(quantizer_run, tmp_path, capsys):
-    """100 clicks of 5 tokens: 1 + 500 of 797 in all; the sentence names their view. Other stages do not ask it."""
+    """100 items of 5 tokens: 1 + 500 of 797 in all; the sentence names their view. Other stages do not ask it."""
     small = FreshGenerator(hidden=16, encoder_layers=1, decoder_layers=1, heads=2, max_length=700)
     run = copied(quantizer_run, tmp_path / "run", "quantizer")
     backbone = {"class_path": "onesearch.models.generator.FreshGenerator", "init_args": asdict(small)}
     config = overlays()["sft_align"]
     config["model"]["init_args"] |= {"backbone": backbone, "form": "search"}
-    config["data"]["init_args"]["views"] = {"num_recent_clicks": 100}
+    config["data"]["init_args"]["views"] = {"num_similar": 100}
     path = write(run / "overlay.yaml", config)
     said = refusal(capsys, "fit", "-c", str(CONFIGS / "sft_align.yaml"), "-c", str(path), "--run", str(run))
     assert said == (
-        "sft_align: a search prompt may have 797 tokens, but the backbone reads 700: lower 'views.num_recent_clicks' "
-        "of the data, whose part may have 501, or take a backbone with more positions."
+        "sft_align: a search prompt may have 797 tokens, but the backbone reads 700: lower 'views.num_similar' of "
+        "the data, whose part may have 501, or take a backbone with more positions."
     )
-    views = Views(num_recent_clicks=100)
+    views = Views(num_similar=100)
     SftStage(run, "sft_align", "sid", backbone=small, views=views).configure_model()
 
 

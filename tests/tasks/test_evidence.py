@@ -61,6 +61,14 @@ def test_the_user_id_by_centroids_is_asked_for_both_histories(make_writer, make_
     assert asked[2:] == [(2,)]
 
 
+@pytest.mark.parametrize("by", ["codes", "centroids"])
+def test_orders_alone_make_no_user_id(make_writer, make_search, read, by):
+    """Bought, but never clicked: both halves are empty, so their heading is left out; the order is in the history."""
+    prompt = make_writer(blend=lambda rows: [1] * 5, user_id_by=by).search(make_search(long_orders=(1,)))
+    assert read(prompt.tokens) == "<to_item> <query> red boots 2.2.0.0.0 <history> <slot> <slot> <slot> </s>"
+    assert prompt.history == ((), (1,), ())
+
+
 def test_code_numbers_are_averaged_unless_asked_otherwise(make_writer, make_search, read):
     """The published form never asks for a blend of embeddings."""
     writer = make_writer(blend=lambda rows: [0, 0, 0, 0, 0])

@@ -8,8 +8,9 @@ import torch
 
 from onesearch.behavior.user_id import blend
 from onesearch.tasks.collation import collate_prompts
-from onesearch.tasks.prompt import LONGEST_LIST, Prompt
+from onesearch.tasks.prompt import LISTS, LONGEST_LIST, Prompt, Views
 from onesearch.tasks.prompt_writer import draw_shift
+from onesearch.types import UserError
 
 CLICKS = 3 * LONGEST_LIST
 """The first place of `<clicks>`, the fourth list."""
@@ -137,11 +138,20 @@ def test_folded_items_take_one_position_each(make_writer, make_search, read):
     assert [(one.row, one.place) for one in prompt.listed] == [(2, 0), (0, CLICKS + 1), (1, CLICKS)]
 
 
-def test_places_after_the_longest_list_are_one(make_writer, make_search):
-    """Forty popular items: the last nine share the last place."""
-    writer = make_writer(popular_for_all=True, num_popular=40, fold_sids=True)
-    places = [one.place for one in writer.search(make_search(cold_start=(0, 1) * 20)).listed]
+def test_places_after_the_longest_list_are_one(make_writer, make_memory, make_search):
+    """Forty trending items: the last nine share the last place."""
+    writer = make_writer(memory=make_memory(trending=(0, 1) * 20), num_trending=40, fold_sids=True)
+    first = LISTS.index("<trending>") * LONGEST_LIST
+    places = [one.place - first for one in writer.search(make_search()).listed]
     assert places == [*range(LONGEST_LIST), *[LONGEST_LIST - 1] * 8]
+
+
+@pytest.mark.parametrize("name", ["num_popular", "num_recent_queries", "num_recent_clicks"])
+def test_more_than_a_log_keeps_is_refused(name):
+    """Twenty are kept of each; what was asked beyond would be left out without a word."""
+    assert getattr(Views(**{name: 20}), name) == 20
+    with pytest.raises(UserError, match=f"^views.{name} is 21, but a log keeps 20: set it to 20 or less.$"):
+        Views(**{name: 21})
 
 
 def test_a_batch_holds_sids_and_places_where_items_stand(make_writer, make_search):

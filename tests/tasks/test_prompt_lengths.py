@@ -22,7 +22,7 @@ FULL = {
     [
         {},
         {"fold_sids": True, "num_trending": 7, "num_popular": 9},
-        {"num_recent_queries": 40, "num_recent_clicks": 100, "num_similar": 30, "num_relevant_sids": 0},
+        {"num_recent_queries": 20, "num_recent_clicks": 20, "num_similar": 30, "num_relevant_sids": 0},
         {"recent_query_sids": False, "query_sid": False, "max_text": 3, "num_slots": 9},
         {"num_popular": 0, "num_similar": 0, "num_recent_queries": 0, "num_recent_clicks": 0, "user_id": False},
         {"num_slots": 0, "num_recent_clicks": 1, "profile": False},

@@ -32,8 +32,8 @@ class GeneratorBackbone(ABC):
     """Where the encoder-decoder comes from."""
 
     @abstractmethod
-    def build(self, vocab_size: int) -> PreTrainedModel:
-        """An encoder-decoder with `vocab_size` tokens: the text tokens first, the added ones after them."""
+    def build(self, vocab_size: int, num_text_tokens: int) -> PreTrainedModel:
+        """An encoder-decoder with `vocab_size` tokens: first those of the text, then the added ones."""
 
 
 @dataclass(frozen=True)
@@ -46,10 +46,10 @@ class PretrainedGenerator(GeneratorBackbone):
 
     name: str = "facebook/bart-base"
 
-    def build(self, vocab_size: int) -> PreTrainedModel:
-        """Load the weights and append rows for the added tokens; ready to be trained, with dropout."""
+    def build(self, vocab_size: int, num_text_tokens: int) -> PreTrainedModel:
+        """Load the weights and make rows for the added tokens; ready to be trained, with dropout."""
         model = open_backbone(self.name)
-        grow(model, vocab_size)
+        grow(model, vocab_size, num_text_tokens)
         model.train()
         return model
 
@@ -76,7 +76,7 @@ class FreshGenerator(GeneratorBackbone):
     dropout: float = 0.1
     max_length: int = 512
 
-    def build(self, vocab_size: int) -> PreTrainedModel:
+    def build(self, vocab_size: int, num_text_tokens: int) -> PreTrainedModel:
         """Draw fresh weights; ids 0 to 3 are <s>, <pad>, </s>, <unk>, as in the tokenizer trained on the log."""
         config = BartConfig(
             vocab_size=vocab_size,

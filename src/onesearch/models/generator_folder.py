@@ -4,6 +4,7 @@
 """
 
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ def save_generator(
     """Write a generator; `settings` holds what else its prompts need to be written as in training."""
     generator.backbone.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    with_sids(tokenizer, generator.vocabulary).save_pretrained(folder / "sid_tokenizer")
+    _save_sid_tokenizer(folder / "sid_tokenizer", tokenizer, generator.vocabulary)
     _save(generator.adapter, folder / "adapter.safetensors")
     if generator.copier is not None:
         _save(generator.copier, folder / "copier.safetensors")
@@ -42,6 +43,18 @@ def save_generator(
         "settings": settings,
     }
     (folder / "generator.json").write_text(json.dumps(description, indent=1), "utf-8")
+
+
+def _save_sid_tokenizer(folder: Path, tokenizer: PreTrainedTokenizerBase, vocabulary: Vocabulary) -> None:
+    knowing = with_sids(tokenizer, vocabulary)
+    if knowing is None:  # no reason to lose what was trained
+        warnings.warn(
+            f"{folder} is not written: the tokenizer has tokens of its own where SIDs and markers belong, or of their "
+            "names. Search and training do not need it.",
+            stacklevel=3,
+        )
+        return
+    knowing.save_pretrained(folder)
 
 
 def _save(module: nn.Module, path: Path) -> None:

@@ -6,10 +6,17 @@ import torch
 from torch.nn.functional import embedding_bag
 from transformers import AutoModelForSeq2SeqLM, PreTrainedModel
 
+from onesearch.models.hub import reading
+
 
 def open_backbone(name_or_folder: str | Path) -> PreTrainedModel:
-    """An encoder-decoder with float32 weights: steps of the optimizer are too small for a checkpoint's bfloat16."""
-    model: PreTrainedModel = AutoModelForSeq2SeqLM.from_pretrained(str(name_or_folder), dtype=torch.float32)
+    """An encoder-decoder with float32 weights: steps of the optimizer are too small for a checkpoint's bfloat16.
+
+    Raises:
+        UserError: it is neither on the hub nor a folder.
+    """
+    with reading(name_or_folder):
+        model: PreTrainedModel = AutoModelForSeq2SeqLM.from_pretrained(str(name_or_folder), dtype=torch.float32)
     return model
 
 
@@ -21,15 +28,18 @@ def token_tables(model: PreTrainedModel) -> list[torch.nn.Parameter]:
 
 
 @torch.no_grad()
-def grow(model: PreTrainedModel, vocab_size: int) -> None:
-    """Append rows for added tokens, drawn at the spread of those that are there; a head of its own stays one.
+def grow(model: PreTrainedModel, vocab_size: int, num_text_tokens: int) -> None:
+    """Make rows for added tokens, drawn at the spread of the text's; a head of its own stays one.
+
+    T5 has 28 rows more than its tokenizer has tokens: the first added tokens get them, drawn anew.
 
     Args:
         model: an encoder-decoder.
         vocab_size: V, number of tokens afterwards.
+        num_text_tokens: how many of them are the tokenizer's, the first ones.
     """
     tables = token_tables(model)
-    num_known = len(tables[0])
+    num_known = min(len(tables[0]), num_text_tokens)
     # transformers 5 states for all of T5's kin that their head is tied, and would overwrite the one of T5 1.1 and mT5.
     stated = model.config.tie_word_embeddings
     model.config.tie_word_embeddings = len(tables) == 1
@@ -40,11 +50,16 @@ def grow(model: PreTrainedModel, vocab_size: int) -> None:
 
 
 def start_token(model: PreTrainedModel) -> int:
-    """What the decoder reads first, for plain transformers too; mBART's start is a language: it takes the end token."""
-    for config in (model.config, model.generation_config):
-        if config.decoder_start_token_id is None:
-            config.decoder_start_token_id = model.config.eos_token_id
-    token: int = model.config.decoder_start_token_id
+    """What the decoder reads first, for plain transformers too.
+
+    Where a checkpoint does not say, T5 and its kin start with padding; mBART's start is a language: it takes the end.
+    """
+    config, generation = model.config, model.generation_config
+    if getattr(config, "decoder_start_token_id", None) is None:  # the configs of some versions do not have the field
+        config.decoder_start_token_id = config.pad_token_id if "t5" in config.model_type else config.eos_token_id
+    if generation.decoder_start_token_id is None:
+        generation.decoder_start_token_id = config.decoder_start_token_id
+    token: int = config.decoder_start_token_id
     return token
 
 

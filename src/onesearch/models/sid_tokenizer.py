@@ -11,9 +11,13 @@ from transformers import PreTrainedTokenizerBase
 from onesearch.sid.vocabulary import Vocabulary
 
 
-def with_sids(tokenizer: PreTrainedTokenizerBase, vocabulary: Vocabulary) -> PreTrainedTokenizerBase:
-    """A copy of a text tokenizer that knows the tokens of SIDs (`<a_7>`) and markers at the ids of `vocabulary`."""
+def with_sids(tokenizer: PreTrainedTokenizerBase, vocabulary: Vocabulary) -> PreTrainedTokenizerBase | None:
+    """A copy of a text tokenizer that knows the tokens of SIDs (`<a_7>`) and markers at the ids of `vocabulary`.
+
+    None where it cannot: a tokenizer that has a token of the same name, such as `<query>`, keeps that one's id.
+    """
     knowing = deepcopy(tokenizer)
     names = [*vocabulary.spec.tokens(), *vocabulary.markers]
     knowing.add_tokens([AddedToken(name, normalized=False) for name in names])
-    return knowing
+    ids = list(range(vocabulary.num_text_tokens, vocabulary.size))
+    return knowing if knowing.convert_tokens_to_ids(names) == ids else None

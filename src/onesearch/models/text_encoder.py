@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 from transformers import AutoConfig, AutoModel, BertConfig, BertModel, PreTrainedModel, PreTrainedTokenizerBase
 
+from onesearch.models.hub import reading
 from onesearch.models.text_tokenizer import load_tokenizer
 from onesearch.types import TextBatch
 
@@ -160,9 +161,14 @@ class TextEncoder(nn.Module):
 
 
 def read_transformer(name: str | Path) -> PreTrainedModel:
-    """A Hugging Face encoder; BERT without its pooler, which neither pooling has a use for."""
-    is_bert = AutoConfig.from_pretrained(name).model_type == "bert"
-    model: PreTrainedModel = AutoModel.from_pretrained(name, **({"add_pooling_layer": False} if is_bert else {}))
+    """A Hugging Face encoder; BERT without its pooler, which neither pooling has a use for.
+
+    Raises:
+        UserError: it is neither on the hub nor a folder.
+    """
+    with reading(name):
+        is_bert = AutoConfig.from_pretrained(name).model_type == "bert"
+        model: PreTrainedModel = AutoModel.from_pretrained(name, **({"add_pooling_layer": False} if is_bert else {}))
     return model
 
 

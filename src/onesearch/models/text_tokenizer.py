@@ -11,6 +11,7 @@ from pathlib import Path
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import AutoTokenizer, BertTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
+from onesearch.models.hub import reading
 from onesearch.types import UserError
 
 SPECIAL_TOKENS = {"bos_token": "<s>", "pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"}
@@ -52,20 +53,13 @@ def load_tokenizer(name_or_folder: str | Path) -> PreTrainedTokenizerBase:
     """A tokenizer by its hub name or from a folder; where it has none, BERT's `[SEP]` closes texts.
 
     Raises:
-        UserError: no vocabulary is found there, or none that can be read.
+        UserError: it is neither on the hub nor a folder, no vocabulary is found there, or none that can be read.
     """
-    try:
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(str(name_or_folder))
-    except ValueError as error:
-        if find_spec("sentencepiece") is not None:
-            raise
-        raise UserError(
-            f"The tokenizer of {name_or_folder} cannot be read ({error}): if it is spiece.model alone, as of T5 and "
-            "mT5, install sentencepiece."
-        ) from error
-    if not _knows_text(tokenizer):
-        # A Chinese BART has BERT's vocab.txt, which is not looked for where its config says no more than "bart".
-        tokenizer = BertTokenizer.from_pretrained(str(name_or_folder))
+    with reading(name_or_folder):
+        tokenizer = _read(str(name_or_folder))
+        if not _knows_text(tokenizer):
+            # A Chinese BART has BERT's vocab.txt, which is not looked for where its config says no more than "bart".
+            tokenizer = BertTokenizer.from_pretrained(str(name_or_folder))
     if not _knows_text(tokenizer):
         raise UserError(
             f"{name_or_folder} holds no vocabulary: a tokenizer needs tokenizer.json, vocab.txt, spiece.model, or "
@@ -73,6 +67,19 @@ def load_tokenizer(name_or_folder: str | Path) -> PreTrainedTokenizerBase:
         )
     if tokenizer.eos_token is None:
         tokenizer.eos_token, tokenizer.bos_token = tokenizer.sep_token, tokenizer.cls_token
+    return tokenizer
+
+
+def _read(name_or_folder: str) -> PreTrainedTokenizerBase:
+    try:
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(name_or_folder)
+    except ValueError as error:
+        if find_spec("sentencepiece") is not None:
+            raise
+        raise UserError(
+            f"The tokenizer of {name_or_folder} cannot be read ({error}): if it is spiece.model alone, as of T5 and "
+            "mT5, install sentencepiece."
+        ) from error
     return tokenizer
 
 

@@ -109,9 +109,16 @@ def _margin(vectors: Tensor, largest: Tensor) -> Tensor:
     """[N] the most by which the difference of two float32 scores can be wrong; no centroid is longer than `largest`."""
     length = vectors.norm(dim=1)
     summed = (vectors.shape[1] + 8) * _UNIT
-    factors = _INPUT_ROUNDING[torch.get_float32_matmul_precision()]
-    margin: Tensor = 2 * largest * (2 * (summed + 2 * factors) * length + summed * largest)
+    margin: Tensor = 2 * largest * (2 * (summed + 2 * _input_rounding()) * length + summed * largest)
     return margin
+
+
+def _input_rounding() -> float:
+    """How far products may round their factors; torch refuses to say once a backend was set on its own to do so."""
+    try:
+        return _INPUT_ROUNDING[torch.get_float32_matmul_precision()]
+    except RuntimeError:
+        return max(_INPUT_ROUNDING.values())
 
 
 def _first_of_the_nearest(vectors: Tensor, centroids: Tensor) -> Tensor:

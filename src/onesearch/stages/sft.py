@@ -111,7 +111,7 @@ class SftStage(GeneratorStage):
             return
         self.tokenizer = load_tokenizer(self.tokenizer_name or self.run / "tokenizer")
         vocabulary = Vocabulary(len(self.tokenizer), self.khqe.spec, MARKERS)
-        backbone = self.backbone.build(vocabulary.size)
+        backbone = self.backbone.build(vocabulary.size, vocabulary.num_text_tokens)
         adapter = HistoryAdapter(self.khqe.history_centroids, backbone.config.d_model, self.views.num_slots)
         self.generator = Generator(backbone, vocabulary, adapter)
         if self.sid_init == "centroids":

@@ -44,7 +44,7 @@ class Shown(NamedTuple):
     queries: Sequence[str]  # oldest first, as all that follow
     clicks: Sequence[int]
     relevant: Sequence[int]
-    user: Sequence[Sequence[int]] | None  # SID_short and SID_long; a half without behaviour is left out
+    user: Sequence[Sequence[int]]  # SID_short and SID_long; a half without behaviour is left out
     history: tuple[Sequence[int], ...]  # click, order and RSU sequence
 
 
@@ -96,7 +96,7 @@ class Evidence:
             queries=latest(shopper.recent_queries, views.num_recent_queries),
             clicks=latest(shopper.recent_clicks, views.num_recent_clicks),
             relevant=self.rsu(asked.query, category, clicks, views.num_relevant_sids),
-            user=self.user(with_id) if has_id else None,
+            user=self.user(with_id) if has_id else (),
             history=self.history(asked.query, category, shopper, default),
         )
 

@@ -4,6 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
+from onesearch.log.schema import COLD_START, RECENT
+from onesearch.types import UserError
+
 MARKERS = (
     "<to_sid>",
     "<to_query>",
@@ -71,7 +74,7 @@ class Views:
         fold_sids: an item of a list takes one input position in place of C. The paper writes all C tokens; folded,
             lists are C times shorter, and a decoder copies an item by attending to one place.
         query_sid: SID_q behind the query text.
-        num_popular: items most clicked for this query until the day before.
+        num_popular: items most clicked for this query until the day before, 20 at most.
         popular_for_all: show them to every user; false: as the paper does, only where a user has no history.
         cold_start: what a user without history gets of them. `list`: `<popular>`, and they are the long click sequence.
             `sequences`, as the paper has it: they are the default of all click sequences, the short one too, in place
@@ -79,9 +82,9 @@ class Views:
         cold_user_id: that user has a user ID, too, made from them.
         num_similar: further items most clicked for the nearest known queries: what a query without clicks can go by.
         num_trending: items most clicked of late, whatever the query: what remains where nobody understands it.
-        num_recent_queries: m, latest queries.
+        num_recent_queries: m, latest queries, 20 at most.
         recent_query_sids: their SIDs behind their texts.
-        num_recent_clicks: m, latest clicked items.
+        num_recent_clicks: m, latest clicked items, 20 at most.
         sliding: in training the behaviour windows of some examples slide back from the present (`SearchToItem`).
         num_relevant_sids: items of the long history nearest to the query, as SIDs that an answer can repeat. The paper
             shows the RSU through the history adapter alone; shoppers look for what they have seen, hence this.
@@ -95,6 +98,9 @@ class Views:
         num_slots: N_M, embeddings that the history adapter makes.
         profile: gender, age and place as text.
         max_text: longest query text, in tokens.
+
+    Raises:
+        UserError: more queries, clicks or popular items than a prepared log keeps.
     """
 
     fold_sids: bool = False
@@ -118,6 +124,14 @@ class Views:
     num_slots: int = 3
     profile: bool = True
     max_text: int = 24
+
+    def __post_init__(self) -> None:
+        kept = {"num_popular": COLD_START, "num_recent_queries": RECENT, "num_recent_clicks": RECENT}
+        for name, most in kept.items():
+            if getattr(self, name) > most:
+                raise UserError(
+                    f"views.{name} is {getattr(self, name)}, but a log keeps {most}: set it to {most} or less."
+                )
 
     def lengths(self, num_codes: int) -> dict[str, int]:
         """Most tokens of a search prompt, by the field that shortens them; the last one is the end token's too.

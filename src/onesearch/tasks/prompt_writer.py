@@ -131,7 +131,7 @@ class PromptWriter:
             tokens += self.sid(self.sid_of(recent)) if views.recent_query_sids else []
         self.append_items("<clicks>", shown.clicks, tokens, listed)
         self.append_items("<relevant>", shown.relevant, tokens, listed)
-        if shown.user is not None:
+        if shown.user:
             tokens += [*heads["user"], *(token for half in shown.user for token in self.sid(half))]
         if any(shown.history):
             tokens += [*heads["history"], *[self.vocabulary.marker("<slot>")] * views.num_slots]
