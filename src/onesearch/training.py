@@ -12,6 +12,7 @@ import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
+from lightning.pytorch.strategies import DDPStrategy
 
 from onesearch.stages.stage import Stage, is_trial
 from onesearch.types import UserError
@@ -62,6 +63,10 @@ class StageCLI(LightningCLI):
         folder = Path(self._get(self.config_init, "run")) / "training" / stage_name(self.model)
         kwargs.setdefault("default_root_dir", folder)
         trainer = super().instantiate_trainer(**kwargs)
+        if isinstance(trainer.strategy, DDPStrategy):
+            # Not every batch asks every part for gradients: without histories, adapter and copier have none. To add
+            # their weights times zero to the loss would be no better: AdamW would let them decay, as one GPU does not.
+            trainer.strategy._ddp_kwargs.setdefault("find_unused_parameters", True)
         if trainer.logger is not None and not is_trial(trainer):
             trainer.loggers = loggers(folder, stage_name(self.model)) if self.subcommand == "fit" else []
         for callback in trainer.checkpoint_callbacks:

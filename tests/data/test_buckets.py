@@ -2,7 +2,7 @@
 
 import random
 from collections import Counter
-from itertools import pairwise
+from itertools import islice, pairwise
 
 import numpy as np
 import pytest
@@ -109,10 +109,40 @@ def test_processes_take_as_many_steps_of_the_same_kind_and_length():
     assert np.corrcoef(longest)[0, 1] > 0.85
 
 
-def test_workers_share_the_pools():
-    """Two workers write every other pool each: the same batches as one process, and no example twice."""
-    alone = make_batches(10)
-    together = EpochLoader(alone, collate=list, num_workers=2, pin_memory=False)
-    of_workers = list(together)
-    assert len(of_workers) == len(alone)
-    assert Counter(map(str, of_workers)) == Counter(map(str, alone))
+@pytest.mark.parametrize("num_workers", [1, 2, 3])
+def test_workers_share_the_pools(num_workers):
+    """However many workers write, every batch comes at its own step: 57 in pools of 10, the last one of 7."""
+    together = EpochLoader(make_batches(10), collate=list, num_workers=num_workers, pin_memory=False)
+    assert list(together) == list(make_batches(10))
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_the_epoch_counts_that_is_told_last(num_workers):
+    """Lightning asks for an iterator before it tells of the epoch: it shows the one told of all the same."""
+    loader = EpochLoader(make_batches(10), collate=list, num_workers=num_workers, pin_memory=False)
+    iterator = iter(loader)
+    _set_sampler_epoch(loader, 1)
+    second = make_batches(10)
+    second.set_epoch(1)
+    assert list(iterator) == list(second)
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+@pytest.mark.parametrize("shown", [0, 1, 10, 34, 56])
+def test_goes_on_inside_an_epoch(num_workers, shown):
+    """Behind the batches that were shown; once: then the epoch is whole again."""
+    whole = list(make_batches(10))
+    stopped = EpochLoader(make_batches(10), collate=list, num_workers=0, pin_memory=False)
+    assert list(islice(stopped, shown)) == whole[:shown]
+    resumed = EpochLoader(make_batches(10), collate=list, num_workers=num_workers, pin_memory=False)
+    resumed.load_state_dict(stopped.state_dict())
+    assert list(resumed) == whole[shown:]
+    assert list(resumed) == whole
+
+
+def test_pools_that_were_shown_are_not_written():
+    """From batch 34 on, pools of 10 from batch 30 on are written: of 57 batches 27."""
+    batches, written = make_batches(10), []
+    batches.write = lambda example: (written.append(example), write(example))[1]
+    list(batches.since(34))
+    assert len(written) == sum(len(batch) for batch in batches.mixture.batches(0)[30:])

@@ -1,7 +1,6 @@
 """With BPE dropout a fit's batches hang on seed and epoch alone."""
 
 import pytest
-import torch
 from lightning.fabric.utilities.data import _set_sampler_epoch
 
 from onesearch.data.alignment import AlignmentData
@@ -38,21 +37,25 @@ def test_an_epoch_does_not_hang_on_those_before(sft_tokens):
 
 
 @pytest.mark.parametrize("kind", [AlignmentData, TaggingData])
-def test_batches_of_encoder_and_tagger_repeat(tiny_run, kind):
-    """Twice three passes read the same tokens, and among them are several segmentations of one text."""
-    runs = []
-    for _ in range(2):
+def test_batches_of_encoder_and_tagger_hang_on_seed_and_epoch(tiny_run, kind):
+    """A fit that goes on in epoch 2 reads that epoch's tokens; three epochs hold several segmentations of one text."""
+
+    def read(*epochs):
         data = kind(tiny_run, batch_size=16, vocab_size=400, bpe_dropout=0.3)
         data.trainer = None
         data.prepare_data()
         data.setup("fit")
-        loader = data.train_dataloader()
-        torch.manual_seed(0)
-        batches = [batch for _ in range(3) for batch in loader]
-        tokens = [batch.queries if kind is AlignmentData else batch.tokens for batch in batches]
-        runs.append([tuple(row) for batch in tokens for row in batch.input_ids.tolist()])
-    assert runs[0] == runs[1]
-    tokenizer = loader.collate_fn.tokenizer
-    cut = {tuple(token for token in row if token != tokenizer.pad_token_id) for row in runs[0]}
+        loader, found = data.train_dataloader(), []
+        for epoch in epochs:
+            iterator = iter(loader)  # before it is told of the epoch, as Lightning does
+            _set_sampler_epoch(loader, epoch)
+            tokens = [batch.queries if kind is AlignmentData else batch.tokens for batch in iterator]
+            found.append([tuple(row) for batch in tokens for row in batch.input_ids.tolist()])
+        return found, loader.collate_fn.tokenizer
+
+    epochs, tokenizer = read(0, 1, 2)
+    assert read(2)[0] == epochs[2:]
+    assert sorted(epochs[0]) != sorted(epochs[1])
+    cut = {tuple(token for token in row if token != tokenizer.pad_token_id) for rows in epochs for row in rows}
     texts = {tokenizer.decode(row, skip_special_tokens=True) for row in cut}
     assert len(cut) > 1.5 * len(texts)

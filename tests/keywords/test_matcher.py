@@ -1,3 +1,4 @@
+import copy
 import unicodedata
 
 import pytest
@@ -33,6 +34,15 @@ def found(keywords, text):
 )
 def test_matches(keywords, text, expected):
     assert found(keywords, text) == expected
+
+
+def test_a_copy_finds_the_same():
+    """As a data worker gets it that is no fork: values in their order, of several types, folded twice."""
+    matcher = KeywordMatcher([("Brand", "ＺＡＰＰ"), ("Entity", "apple"), ("Brand", "APPLE"), ("Color", "İri-Ş")])
+    copied = copy.deepcopy(matcher)
+    assert (copied.values, copied.types) == (matcher.values, matcher.types)
+    text = "An Apple of zapp, İRİ Ş"
+    assert copied.find(text) == matcher.find(text) != []
 
 
 def test_a_value_of_two_types_gives_one_match_a_type():

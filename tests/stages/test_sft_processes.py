@@ -5,6 +5,7 @@ import json
 import lightning
 import pytest
 
+from handful import GENERATOR, backbone, facts, launch, overlay
 from onesearch.data.sft import SftData
 from onesearch.models.generator import FreshGenerator
 from onesearch.stages.sft import SftStage
@@ -66,3 +67,12 @@ def test_validation_agrees(tiny_run):
     alone, shared = figures
     assert {"val/hr@5", "val/mrr@1", "val/match_l1", "val/valid_sids", "val/loss/QueryToSid"} < set(alone)
     assert shared == pytest.approx(alone, rel=1e-4)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_shipped_stage_fits_on_two_processes(tiny_run_copy):
+    """No prompt of stage 1 shows a history: the adapter's weights get no gradient, and no process waits for one."""
+    model = {"backbone": backbone("generator.FreshGenerator", GENERATOR), "name": "sft_new"}
+    two = {"devices": 2, "strategy": "ddp_fork", "max_steps": 3, "limit_val_batches": 0}
+    launch(tiny_run_copy, "fit", "sft_align", overlay(1, model, {"batch_size": 8, "vocab_size": 400}, **two))
+    assert facts(tiny_run_copy, "sft_new")["num_steps"] == 3

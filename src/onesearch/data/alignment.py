@@ -15,6 +15,7 @@ from onesearch.data.cosine_filter import CosineFilter, ensure_masks, kept, read_
 from onesearch.data.embedding_texts import ClickedQueryTexts, TextTable
 from onesearch.data.hard_negatives import HardNegatives, confusable, mine_near
 from onesearch.data.relations import Relations, mine_relations
+from onesearch.data.shuffled import Shuffled
 from onesearch.data.tokenizer import ensure_tokenizer, open_tokenizer
 from onesearch.log.pairs import ItemCf, PairMiner, Swing
 from onesearch.log.prepared import Log
@@ -113,7 +114,7 @@ class AlignmentData(lightning.LightningDataModule):
         return DataLoader(
             pairs,  # type: ignore[arg-type]
             batch_size=self.batch_size,
-            shuffle=True,
+            sampler=Shuffled(pairs, self.seed),
             collate_fn=self.collate,
             drop_last=len(pairs) > self.batch_size,
         )

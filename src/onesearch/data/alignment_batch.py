@@ -65,17 +65,15 @@ class AlignmentCollate:
     ) -> None:
         self.relations, self.item_texts, self.tokenizer = relations, item_texts, tokenizer
         self.max_length, self.relation_share, self.seed, self.noise = max_length, relation_share, seed, noise
-        self.num_steps = 0
         self.num_hard = 0
         self.near: NearItems | None = None
         self.judged: Judged = relations.judged
 
     def __call__(self, samples: list[Pair]) -> AlignmentBatch:
         """Draw the other relations, and write everything down as rows of queries, then items."""
-        self.num_steps += 1
-        chance = f"{self.seed}/{self.num_steps}/{samples[0][0]}"
-        draw_segmentation(self.tokenizer, chance)
-        rng = random.Random(chance)
+        # Who meets in a step tells it from all others, of any epoch; a counter would restart in a fit that goes on.
+        rng = random.Random(f"{self.seed}/{[number for number, *_ in samples]}")
+        draw_segmentation(self.tokenizer, str(rng.getrandbits(64)))
         share = max(1, round(self.relation_share * len(samples)))
         texts = _Texts(self.noise, rng)
         q2i = [(texts.query(query, item), texts.item(item)) for _, query, item in samples]

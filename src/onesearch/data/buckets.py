@@ -8,9 +8,11 @@ What is equally long keeps its random order, so that tasks of like prompts still
 
 import random
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import chain, islice
 
-from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+import torch
+from torch.utils.data import DataLoader, IterableDataset
 
 from onesearch.data.examples import Written
 from onesearch.data.mixture import Drawn, Example, Mixture
@@ -32,8 +34,8 @@ def _length(written: Written) -> int:
     return len(written.sample.prompt.tokens)
 
 
-class BucketedBatches(IterableDataset[list[Written]]):
-    """The batches of an epoch, pool by pool; of several workers each writes whole pools.
+class BucketedBatches:
+    """The batches of an epoch, pool by pool.
 
     Args:
         mixture: which examples an epoch shows.
@@ -55,11 +57,14 @@ class BucketedBatches(IterableDataset[list[Written]]):
         return len(self.mixture)
 
     def __iter__(self) -> Iterator[list[Written]]:
-        worker = get_worker_info()
-        first, step = (worker.id, worker.num_workers) if worker else (0, 1)
+        return self.since(0)
+
+    def since(self, number: int, turn: int = 0, turns: int = 1) -> Iterator[list[Written]]:
+        """Batches from a number on, of every `turns`-th pool; pools that end before it are not written."""
         batches = self.mixture.batches(self.epoch)
-        for start in range(first * self.pool, len(batches), step * self.pool):
-            yield from self._written(batches[start : start + self.pool], start)
+        for start in range(turn * self.pool, len(batches), turns * self.pool):
+            if start + self.pool > number:
+                yield from self._written(batches[start : start + self.pool], start)[max(0, number - start) :]
 
     def _written(self, batches: Sequence[Drawn], start: int) -> list[list[Written]]:
         """A pool's batches, each at a step that had one of its kind."""
@@ -75,16 +80,32 @@ class BucketedBatches(IterableDataset[list[Written]]):
         return written
 
 
-class EpochLoader:
-    """A DataLoader over `BucketedBatches`, told of the epoch as Lightning tells a sampler.
+@dataclass(eq=False)
+class _Turn(IterableDataset[list[Written]]):
+    """What one worker writes."""
 
-    It is no DataLoader itself: Lightning would deal out once more, among processes, what the mixture has dealt out.
+    batches: BucketedBatches
+    number: int
+    turn: int
+    turns: int
+
+    def __iter__(self) -> Iterator[list[Written]]:
+        return self.batches.since(self.number, self.turn, self.turns)
+
+
+class EpochLoader:
+    """Collated `BucketedBatches` of the epoch that Lightning tells it of, as it tells a sampler; goes on inside one.
+
+    Each worker writes whole pools, and these come in their own order: a batch is a function of epoch and number alone,
+    however many workers there are. It is no DataLoader itself: Lightning would deal out once more, among processes,
+    what the mixture has dealt out.
 
     Args:
         batches: of the mixture.
         collate: examples of one kind → a batch, where they are written.
         num_workers: processes that write prompts, started anew for each epoch; 0: this one.
         pin_memory: whether batches are copied to where a GPU fetches them faster.
+        repeats: whether every epoch is the first again (`overfit_batches`).
     """
 
     def __init__(
@@ -93,14 +114,43 @@ class EpochLoader:
         collate: Callable[[Sequence[Written]], GeneratorBatch],
         num_workers: int,
         pin_memory: bool,
+        repeats: bool = False,
     ) -> None:
-        self.sampler = batches  # where Lightning looks for `set_epoch`
-        self.loader = DataLoader(
-            batches, batch_size=None, collate_fn=collate, num_workers=num_workers, pin_memory=pin_memory
-        )
+        self.batches = batches
+        self.sampler = None if repeats else batches  # where Lightning looks for `set_epoch`
+        self.collate, self.num_workers, self.pin_memory = collate, num_workers, pin_memory
+        self.state = {"epoch": 0, "batches": 0}  # how many of its batches were shown
+        self.goes_on = False
 
     def __len__(self) -> int:
-        return len(self.sampler)
+        return len(self.batches)
+
+    def state_dict(self) -> dict[str, int]:
+        """How far the epoch is, for a checkpoint."""
+        return self.state
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Go on behind the batches that were shown, if that epoch comes next."""
+        self.state, self.goes_on = state, True
 
     def __iter__(self) -> Iterator[GeneratorBatch]:
-        return iter(self.loader)
+        # A generator begins with its first batch: Lightning asks for an iterator before it tells of the epoch.
+        epoch, pool, turns = self.batches.epoch, self.batches.pool, max(1, self.num_workers)
+        first = self.state["batches"] if self.goes_on and self.state["epoch"] == epoch else 0
+        self.goes_on = False
+        workers = [iter(self._loader(_Turn(self.batches, first, turn, turns))) for turn in range(turns)]
+        for number in range(first, len(self)):
+            batch = next(workers[number // pool % turns])
+            self.state = {"epoch": epoch, "batches": number + 1}
+            yield batch
+
+    def _loader(self, turn: _Turn) -> DataLoader[GeneratorBatch]:
+        # A loader draws a seed for its worker: not from the source that training draws from.
+        return DataLoader(
+            turn,  # type: ignore[arg-type]  # what it yields is collated
+            batch_size=None,
+            collate_fn=self.collate,
+            num_workers=min(1, self.num_workers),
+            pin_memory=self.pin_memory,
+            generator=torch.Generator(),
+        )

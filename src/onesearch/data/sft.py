@@ -90,6 +90,8 @@ class SftData(lightning.LightningDataModule):
         self.seed = seed
         self.init_from = init_from
         self.pool = pool
+        self.loader: EpochLoader | None = None
+        self.goes_on_from: dict[str, int] = {}
 
     def prepare_data(self) -> None:
         """Train the tokenizer, once on one process, where a first stage names none."""
@@ -120,7 +122,21 @@ class SftData(lightning.LightningDataModule):
         examples = Examples(self.tasks, self.corpus, self.writer(self.bpe_dropout), self.seed)
         mixture = Mixture(self.tasks, self.corpus, self.batch_size, self.seed)
         batches = BucketedBatches(mixture, examples.write, self.pool)
-        return EpochLoader(batches, self._collator(), self.num_workers, pin_memory=torch.cuda.is_available())
+        overfits = self.trainer is not None and bool(self.trainer.overfit_batches)  # type: ignore[attr-defined]
+        pin_memory = torch.cuda.is_available()
+        self.loader = EpochLoader(batches, self._collator(), self.num_workers, pin_memory, repeats=overfits)
+        if self.goes_on_from:
+            self.loader.load_state_dict(self.goes_on_from)
+            self.goes_on_from = {}
+        return self.loader
+
+    def state_dict(self) -> dict[str, int]:
+        """How far the epoch is; Lightning's own copy comes too late for a loader whose length fixed the schedule."""
+        return self.loader.state_dict() if self.loader is not None else {}
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        """Let the next loader go on inside its epoch."""
+        self.goes_on_from = state_dict
 
     def val_dataloader(self) -> list[DataLoader[Any]]:
         """Searches of the validation split, to be answered with beams, and the tasks' own examples on them.

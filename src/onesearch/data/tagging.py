@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerBase
 
 from onesearch.bpe_dropout import draw_segmentation
+from onesearch.data.shuffled import Shuffled
 from onesearch.data.tokenizer import ensure_tokenizer, open_tokenizer
 from onesearch.keywords.weak_labels import Keys, label_query, label_title, value_keys
 from onesearch.log.prepared import Log
@@ -108,7 +109,8 @@ class TaggingData(lightning.LightningDataModule):
         """Shuffled, noisy `TaggingBatch`es."""
         tokenizer = open_tokenizer(self.run, self.tokenizer_name, self.bpe_dropout)
         collate = _Collate(tokenizer, self.max_length, self.lower_rate, self.seed)
-        return DataLoader(self.fit_texts, self.batch_size, shuffle=True, collate_fn=collate)  # type: ignore[arg-type]
+        order = Shuffled(self.fit_texts, self.seed)
+        return DataLoader(self.fit_texts, self.batch_size, sampler=order, collate_fn=collate)  # type: ignore[arg-type]
 
     def val_dataloader(self) -> DataLoader[TaggedText]:
         """Texts as they are, titles first."""
@@ -149,13 +151,11 @@ class _Collate:
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, max_length: int, lower_rate: float, seed: int) -> None:
         self.tokenizer, self.max_length, self.lower_rate, self.seed = tokenizer, max_length, lower_rate, seed
-        self.num_steps = 0
 
     def __call__(self, examples: list[TaggedText]) -> TaggingBatch:
-        self.num_steps += 1
-        chance = f"{self.seed}/{self.num_steps}/{examples[0].text}"
-        draw_segmentation(self.tokenizer, chance)
-        rng = random.Random(chance)
+        # Who meets in a step tells it from all others, of any epoch; a counter would restart in a fit that goes on.
+        rng = random.Random(f"{self.seed}/{[example.text for example in examples]}")
+        draw_segmentation(self.tokenizer, str(rng.getrandbits(64)))
         texts = [self._read(example, rng) for example in examples]
         tokens, offsets = tokenize_with_offsets(self.tokenizer, texts, self.max_length)
         tags = [torch.tensor(tags_of(e.spans, row)) for e, row in zip(examples, offsets, strict=True)]

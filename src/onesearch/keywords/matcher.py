@@ -84,6 +84,11 @@ class KeywordMatcher:
         patterns = [marked for marked, _ in ordered]  # sorted, what begins alike lies together: a tenth faster
         self._automaton = AhoCorasick(patterns, MatchKind.LeftmostLongest, implementation=Implementation.ContiguousNFA)
 
+    def __reduce__(self) -> tuple[type["KeywordMatcher"], tuple[list[tuple[str, str]]]]:
+        """Built anew where it is copied to, such as a data worker: an automaton cannot be sent."""
+        pairs = [(type_, value) for value, types in zip(self.values, self.types, strict=True) for type_ in types]
+        return KeywordMatcher, (pairs,)
+
     def find(self, text: str) -> list[Match]:
         """All matches, from left to right; a value of several types gives one match a type."""
         _, *columns = self.find_all([text])
