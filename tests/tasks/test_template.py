@@ -149,7 +149,7 @@ def test_a_template_of_ones_own(tmp_path, make_writer, read):
     [
         (lambda content: content["asks"].pop("SidToItem"), "'asks' has no text for 'SidToItem': add one"),
         (lambda content: content["sections"].update(clicks=True), "'sections' has no text for 'clicks'"),
-        (lambda content: content["sections"].update(klicks="x"), "'sections' has a text for 'klicks', which no prompt"),
+        (lambda content: content["sections"].update(klick5="x"), "'sections' has a text for 'klick5', which no prompt"),
         (lambda content: content.pop("sections"), "has no part 'sections': copy .*markers.yaml"),
         (lambda content: content.update(asks="none"), "has no part 'asks'"),
     ],
