@@ -186,6 +186,7 @@ def run_transformers(load: Load) -> float:
             per_device_train_batch_size=1,  # each of its examples is a batch of ours
             num_train_epochs=1,
             max_grad_norm=CLIP,
+            optim="adamw_torch",  # its default is the fused one, also on a CPU
             logging_steps=50,  # as often as Lightning logs
             save_strategy="no",
             report_to=[],
