@@ -67,7 +67,7 @@ class SftData(lightning.LightningDataModule):
         num_workers: int = 0,
         seed: int = 0,
         init_from: str | None = None,
-        pool: int = 10,
+        pool: int = 20,
     ) -> None:
         super().__init__()
         if pool < 1:
