@@ -53,14 +53,16 @@ class Clusters(NamedTuple):
     codes: Tensor  # [N] int64, near enough to fit
 
 
-def kmeans(vectors: Rows, num_centroids: int, seed: int, effort: Effort = "exact") -> Tensor:
-    """[K, D] float32 centroids, fitted as by `cluster`."""
-    return cluster(vectors, num_centroids, seed, effort).centroids
+@torch.no_grad()
+def cluster(vectors: Rows, num_centroids: int, seed: int, effort: Effort = "exact") -> Clusters:
+    """Centroids, fitted as by `kmeans`, and the vectors' codes."""
+    centroids, codes = _fit(vectors, num_centroids, seed, effort)
+    return Clusters(centroids, assign(vectors, centroids).codes if codes is None else codes)
 
 
 @torch.no_grad()
-def cluster(vectors: Rows, num_centroids: int, seed: int, effort: Effort = "exact") -> Clusters:
-    """Fit centroids, and code the vectors with them.
+def kmeans(vectors: Rows, num_centroids: int, seed: int, effort: Effort = "exact") -> Tensor:
+    """Fit centroids.
 
     Args:
         vectors: [N, D] with N ≥ `num_centroids`.
@@ -69,11 +71,16 @@ def cluster(vectors: Rows, num_centroids: int, seed: int, effort: Effort = "exac
         effort: how much work the fit may take.
 
     Returns:
-        Centroids and codes. Where there are fewer distinct vectors than centroids, some centroids are never nearest.
+        [K, D] float32. Where there are fewer distinct vectors than centroids, some centroids are never nearest.
 
     Raises:
         ValueError: fewer vectors than centroids, or no such effort.
     """
+    return _fit(vectors, num_centroids, seed, effort)[0]
+
+
+def _fit(vectors: Rows, num_centroids: int, seed: int, effort: Effort) -> tuple[Tensor, Tensor | None]:
+    """Centroids, and the codes where they come with them."""
     if len(vectors) < num_centroids:
         raise ValueError(f"num_centroids is {num_centroids}, but only {len(vectors)} vectors are given: use fewer.")
     if effort not in get_args(Effort):
@@ -86,7 +93,7 @@ def cluster(vectors: Rows, num_centroids: int, seed: int, effort: Effort = "exac
     else:
         started = _start_in_full(vectors[order[: num_centroids * _START_POINTS]].float(), num_centroids)
         centroids = _passes(vectors, started, order, PASSES[effort])
-    return Clusters(centroids, assign(vectors, centroids).codes)
+    return centroids, None
 
 
 def _cluster_on_axes(vectors: Rows, num_centroids: int, order: Tensor) -> Clusters:
