@@ -4,6 +4,7 @@ import random
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+from onesearch.tasks.prompt import Prompt
 from onesearch.tasks.prompt_writer import PromptWriter
 from onesearch.tasks.task import Corpus, Sample, Task
 
@@ -119,8 +120,11 @@ class QueryToCategory(Task):
         """Write one example."""
         query = corpus.queries[index]
         category = corpus.categories[rng.choice(corpus.clicked[query])]
-        prompt = writer.about("QueryToCategory", writer.text(query))
-        return Sample(prompt, writer.target(category, MAX_TARGET))
+        return Sample(self.prompt(query, writer), writer.target(category, MAX_TARGET))
+
+    def prompt(self, query: str, writer: PromptWriter) -> Prompt:
+        """What is shown of the query."""
+        return writer.about("QueryToCategory", writer.text(query))
 
 
 @dataclass(frozen=True)
@@ -140,18 +144,9 @@ class SidToCategory(Task):
 
 
 @dataclass(frozen=True)
-class QuerySidToCategory(Task):
+class QuerySidToCategory(QueryToCategory):
     """SID_q → category path of an item clicked for the query."""
 
-    writes: ClassVar[Literal["sid", "text"]] = "text"
-
-    def num_examples(self, corpus: Corpus) -> int:
-        """One a query."""
-        return len(corpus.queries)
-
-    def sample(self, corpus: Corpus, writer: PromptWriter, index: int, rng: random.Random) -> Sample:
-        """Write one example."""
-        query = corpus.queries[index]
-        category = corpus.categories[rng.choice(corpus.clicked[query])]
-        prompt = writer.about("QuerySidToCategory", writer.sid(writer.sid_of(query)))
-        return Sample(prompt, writer.target(category, MAX_TARGET))
+    def prompt(self, query: str, writer: PromptWriter) -> Prompt:
+        """What is shown of the query."""
+        return writer.about("QuerySidToCategory", writer.sid(writer.sid_of(query)))
