@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from onesearch.ablation.averages import METRICS, averages, judged, users_of
-from onesearch.types import SearchContext
+from onesearch.ablation.averages import METRICS, averages, judged
 
 
 def values(*variants):
@@ -44,12 +43,6 @@ def test_searches_of_one_user_are_drawn_together():
     gain = averages(both, np.array([7, 7, 2, 7]))[1]["differences"]["HR@10"]
     assert gain == {"value": 0.75, "low": 0.0, "high": 1.0, "seeds": [0.75]}
     assert averages(both, each(4))[1]["differences"]["HR@10"]["low"] == 0.25
-
-
-def test_a_search_without_a_user_is_somebody_elses():
-    users = [("s1", "u1"), ("s2", ""), ("s3", "u2"), ("s4", "u1"), ("s5", "")]
-    searches = [SearchContext(*names, "boots", 5, (), (), (), (), (), (), "", (1,), (), None) for names in users]
-    assert users_of(searches).tolist() == [0, 1, 2, 0, 3]
 
 
 def test_without_the_first_variant_nothing_is_compared():

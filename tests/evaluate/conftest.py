@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from itertools import count
 
 import pytest
 
@@ -9,9 +10,11 @@ from onesearch.types import SearchContext
 def make_search() -> Callable[..., SearchContext]:
     """A search with nothing known but its query and what a test names."""
 
+    numbers = count()
+
     def make(query: str = "", clicked: tuple[int, ...] = (), **known: object) -> SearchContext:
         nothing = dict.fromkeys(SearchContext._fields, ())
-        named = {"search_id": "", "user_id": "", "day": 0, "profile": "", "impressed": None}
+        named = {"search_id": f"s{next(numbers)}", "user_id": "", "day": 0, "profile": "", "impressed": None}
         return SearchContext(**(nothing | named | {"query": query, "clicked": clicked} | known))
 
     return make

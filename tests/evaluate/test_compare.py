@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from onesearch.evaluate.compare import METRICS, SLICES, compare, slices
+from onesearch.evaluate.compare import ANONYMOUS, METRICS, SLICES, compare, slices, users_of
 from onesearch.evaluate.figure import draw
 from onesearch.evaluate.table import tables
 
@@ -146,12 +146,13 @@ def test_table_prints_every_figure_with_the_best_in_bold(comparison):
 
 def test_80_columns_hold_every_name_and_figure(make_search):
     """The longest of our names, beside an interval, is not cut; a narrower terminal costs figures, never a name."""
-    found = compare([Fixed("onesearch-personalize", {"a": [0]})], [make_search("a", (0,))], {"a"}, num_resamples=2)
+    name = f"onesearch-personalize{ANONYMOUS}"
+    found = compare([Fixed(name, {"a": [0]})], [make_search("a", (0,))], {"a"}, num_resamples=2)
     for width in (80, 60):
         console = Console(width=width, file=io.StringIO(), record=True)
         console.print(tables(found.rows)[0])
         text = console.export_text()
-        assert "onesearch-personalize" in text
+        assert name in text
         assert width < 80 or "1.000 (1.000–1.000)" in text
         assert "…" not in text or width < 80
 
@@ -176,3 +177,32 @@ def test_bootstrap_is_paired_over_systems(searches):
     answers = {"a": [0], "b": [2]}
     found = compare([Fixed("base", answers), Fixed("onesearch-same", answers)], searches, set(), num_resamples=20)
     assert np.all([[row.low, row.value, row.high] == [0, 0, 0] for row in found.differences])
+
+
+def test_a_system_is_compared_with_itself_without_the_user(make_search):
+    """Told who asks it finds one search more of two: +.5, beside -.5 to the baseline, which finds both."""
+    searches = [make_search("a", (0,), user_id="u"), make_search("b", (1,), user_id="v")]
+    rankers = [
+        Fixed("base", {"a": [0], "b": [1]}),
+        Fixed("onesearch-x", {"a": [0], "b": []}),
+        Fixed("onesearch-x" + ANONYMOUS, {"a": [], "b": []}),
+    ]
+    found = compare(rankers, searches, {"a", "b"}, num_resamples=20)
+    gains = {(row.system, row.baseline): row.value for row in found.differences if row.metric == "HR@10"}
+    ours, unknown = "onesearch-x", "onesearch-x" + ANONYMOUS
+    assert gains == {(ours, "base"): -0.5, (ours, unknown): 0.5, (unknown, "base"): -1.0}
+
+
+def test_a_search_without_a_user_is_somebody_elses(make_search):
+    searches = [make_search("boots", (1,), user_id=user) for user in ("u1", "", "u2", "u1", "")]
+    assert users_of(searches).tolist() == [0, 1, 2, 0, 3]
+
+
+def test_intervals_are_over_users(make_search):
+    """Eight searches of one user are one draw: every resample is the same."""
+    searches = [make_search("ab"[place % 2], (0,), user_id="u") for place in range(8)]
+    rankers = [Fixed("base", {"a": [0], "b": []})]
+    alone = figure(compare(rankers, searches, set(), 50), "base", "all", "HR@10")
+    assert (alone.low, alone.value, alone.high) == (0.5, 0.5, 0.5)
+    apart = [search._replace(user_id=f"u{place}") for place, search in enumerate(searches)]
+    assert figure(compare(rankers, apart, set(), 50), "base", "all", "HR@10").low < 0.5

@@ -7,12 +7,14 @@ from pathlib import Path
 import pytest
 
 from handful import copied, refusal
-from onesearch.evaluate.compare import METRICS, SLICES
+from onesearch.evaluate.compare import ANONYMOUS, METRICS, SLICES
 from onesearch.evaluate.onesearch import SYSTEMS, trained_stages
 from onesearch.khqe import Khqe
 from onesearch.log.prepared import Log
 from onesearch.main import main
 
+WITHOUT_USERS = "onesearch-dpo-logged" + ANONYMOUS
+OURS = {*SYSTEMS.values(), WITHOUT_USERS}
 BASELINES = {"popularity", "lookup", "bm25", "cascade", "dense"}
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -31,12 +33,15 @@ def compared(run: Path) -> Path:
 
 
 def test_every_system_stands_in_every_slice(compared):
-    """Five baselines and five stages. All eight test searches ask what was asked before, by shoppers who were there."""
+    """Five baselines, five stages, and the last one without its users.
+
+    All eight test searches ask what was asked before, by shoppers who were there.
+    """
     rows = json.loads((compared / "compare.json").read_text("utf-8"))["rows"]
-    assert {row["system"] for row in rows} == BASELINES | set(SYSTEMS.values())
+    assert {row["system"] for row in rows} == BASELINES | OURS
     assert len(SYSTEMS) == 5
     assert {row["slice"] for row in rows} == {"all", "returning"} <= set(SLICES)
-    assert len(rows) == 10 * 2 * len(METRICS)
+    assert len(rows) == 11 * 2 * len(METRICS)
     assert {row["num_searches"] for row in rows} == {8}
 
 
@@ -57,11 +62,14 @@ def test_differences_are_against_the_best_baseline(compared):
     """value = value(system) − max over baselines, for each stage, slice and metric."""
     written = json.loads((compared / "compare.json").read_text("utf-8"))
     value = {(row["system"], row["slice"], row["metric"]): row["value"] for row in written["rows"]}
-    assert len(written["differences"]) == 5 * 2 * len(METRICS)
+    personal = [row for row in written["differences"] if row["baseline"] not in BASELINES]
+    assert {(row["system"] + ANONYMOUS, row["baseline"]) for row in personal} == {(WITHOUT_USERS, WITHOUT_USERS)}
+    assert len(written["differences"]) == 6 * 2 * len(METRICS) + len(personal)
     for row in written["differences"]:
+        other = value[row["baseline"], row["slice"], row["metric"]]
         best = max(value[name, row["slice"], row["metric"]] for name in BASELINES)
-        assert value[row["baseline"], row["slice"], row["metric"]] == best
-        gain = value[row["system"], row["slice"], row["metric"]] - best
+        assert row in personal or other == best
+        gain = value[row["system"], row["slice"], row["metric"]] - other
         assert row["value"] == pytest.approx(gain)
         assert row["low"] <= row["value"] <= row["high"]
 
@@ -87,7 +95,7 @@ def test_it_prints_tables_and_draws_a_figure(compared, capsys, monkeypatch):
     assert "all: 8 searches" in out
     assert "returning: 8 searches" in out
     assert "new:" not in out
-    for system in BASELINES | set(SYSTEMS.values()):
+    for system in BASELINES | OURS:
         assert system in out
     assert (compared / "compare.png").read_bytes().startswith(PNG)
     assert json.loads(before)["rows"] == json.loads((compared / "compare.json").read_text("utf-8"))["rows"]

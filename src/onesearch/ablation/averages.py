@@ -2,13 +2,12 @@
 
     v_xs   = mean over seeds of the metric of variant x at search s
     value  = mean_s v_xs            difference = mean_s (v_xs − v_1s)
-    m*_xr  = Σ_u n_ru Σ_{s of u} v_xs / Σ_u n_ru S_u,   n_r as in `evaluate.bootstrap`, over users u with S_u searches
 
-Their 95% intervals are bootstrapped over users, with all searches of each: searches of one user are not independent.
-All variants share the resamples, so a difference is a paired one: users who are easy for both cancel out. What another
-seed would change is not in these intervals: the figure of each seed stands beside them.
+Their 95% intervals are bootstrapped over users (`evaluate.bootstrap`). All variants share the resamples, so that
+differences are paired: users who are easy for both cancel out. What another seed would change is not in these
+intervals: the figure of each seed stands beside them.
 
-Shapes: V variants, T seeds, S searches, U users, M metrics, R resamples.
+Shapes: V variants, T seeds, S searches, M metrics, R resamples.
 """
 
 from collections.abc import Collection, Sequence
@@ -20,7 +19,6 @@ from numpy.typing import NDArray
 from onesearch.ablation.answers import DEPTH
 from onesearch.evaluate.bootstrap import interval, resampled_means
 from onesearch.metrics.ranking import Values, hit_rate, hits, recall, reciprocal_rank
-from onesearch.types import SearchContext
 
 METRICS = (f"HR@{DEPTH}", f"recall@{DEPTH}", f"MRR@{DEPTH}")
 
@@ -41,13 +39,6 @@ def judged(ranked: NDArray[np.int64], relevant: Sequence[Collection[int]]) -> Va
     return np.stack([hit_rate(found, DEPTH), recall(found, num_relevant, DEPTH), reciprocal_rank(found, DEPTH)], axis=1)
 
 
-def users_of(searches: Sequence[SearchContext]) -> NDArray[np.int64]:
-    """[S] numbers of the users who search; each search without a user is somebody else's."""
-    numbers: dict[tuple[str, str], int] = {}
-    keys = [(search.user_id, "" if search.user_id else search.search_id) for search in searches]
-    return np.array([numbers.setdefault(key, len(numbers)) for key in keys])
-
-
 def averages(
     values: Values, users: NDArray[np.int64], compares: bool = True, num_resamples: int = 1000, seed: int = 0
 ) -> list[Averages]:
@@ -64,7 +55,7 @@ def averages(
     by_search = values.mean(axis=1).transpose(1, 0, 2)  # [S, V, M]
     by_seed = values.mean(axis=2).transpose(0, 2, 1)  # [V, M, T]
     flat = by_search.reshape(num_searches, -1)
-    resampled = _resampled(flat, users, num_resamples, seed).T.reshape(num_variants, num_metrics, -1)
+    resampled = resampled_means(flat, users, num_resamples, seed).T.reshape(num_variants, num_metrics, -1)
     found: list[Averages] = []
     for variant in range(num_variants):
         gains = by_seed[variant] - by_seed[0], resampled[variant] - resampled[0]
@@ -72,15 +63,6 @@ def averages(
         metrics = _figures(by_seed[variant], resampled[variant])
         found.append({"num_searches": num_searches, "metrics": metrics, "differences": differences})
     return found
-
-
-def _resampled(values: Values, users: NDArray[np.int64], num_resamples: int, seed: int) -> Values:
-    """Averages over the searches of users drawn with replacement: [R, X] of [S, X]."""
-    _, places, sizes = np.unique(users, return_inverse=True, return_counts=True)
-    sums = np.zeros((len(sizes), values.shape[1]))
-    np.add.at(sums, places, values)
-    drawn = resampled_means(np.column_stack([sums, sizes]), num_resamples, seed)
-    return drawn[:, :-1] / drawn[:, -1:]
 
 
 def _figures(by_seed: Values, resampled: Values) -> dict[str, Any]:

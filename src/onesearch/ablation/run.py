@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 
 from onesearch.ablation.answers import answers
-from onesearch.ablation.averages import averages, judged, users_of
+from onesearch.ablation.averages import averages, judged
 from onesearch.ablation.study import Study, chosen
 from onesearch.ablation.trial import Trial
 from onesearch.artifacts import read_manifest, write_json
-from onesearch.evaluate.compare import SLICES, slices
+from onesearch.evaluate.compare import SLICES, slices, users_of
 from onesearch.log.prepared import Log
 from onesearch.pipeline import console
 from onesearch.report.differences import write_picture

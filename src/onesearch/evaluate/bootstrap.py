@@ -1,8 +1,9 @@
-"""How far an average over searches could move by chance: percentile bootstrap (Efron 1979).
+"""How far an average over searches could move by chance: percentile bootstrap over users (Efron 1979).
 
-    m*_r = (1/S) Σ_s n_rs · v_s,   n_r ~ Multinomial(S; 1/S, …, 1/S)
+    m*_r = Σ_u n_ru Σ_{s of u} v_s / Σ_u n_ru S_u,   n_r ~ Multinomial(U; 1/U, …, 1/U), over U users with S_u searches
     interval = the 2.5% and 97.5% quantiles of m*_1 … m*_R
 
+Users are drawn with all their searches, since these are not independent: drawn one by one, intervals are too narrow.
 All columns share the resamples, so the difference of two systems' columns is a paired comparison: the searches that are
 easy for both cancel out.
 """
@@ -21,11 +22,14 @@ class Interval(NamedTuple):
     high: float
 
 
-def resampled_means(values: NDArray[np.float64], num_resamples: int = 1000, seed: int = 0) -> NDArray[np.float64]:
-    """Averages of every column over searches drawn with replacement.
+def resampled_means(
+    values: NDArray[np.float64], users: NDArray[np.int64], num_resamples: int = 1000, seed: int = 0
+) -> NDArray[np.float64]:
+    """Averages of every column over the searches of users drawn with replacement.
 
     Args:
         values: [S, X] one row a search, one column a system and metric.
+        users: [S] number of the user of each search; all different where searches are independent.
         num_resamples: R.
         seed: of the drawing.
 
@@ -33,11 +37,13 @@ def resampled_means(values: NDArray[np.float64], num_resamples: int = 1000, seed
         [R, X].
     """
     rng = np.random.default_rng(seed)
-    num_searches = len(values)
-    # Counting how often each search is drawn keeps memory at S numbers a resample instead of R · S · X.
-    draws = (rng.integers(num_searches, size=num_searches) for _ in range(num_resamples))
-    counts = (np.bincount(draw, minlength=num_searches) for draw in draws)
-    return np.stack([count @ values for count in counts]) / num_searches
+    _, places, sizes = np.unique(users, return_inverse=True, return_counts=True)
+    sums = np.zeros((len(sizes), values.shape[1]))
+    np.add.at(sums, places, values)
+    # Counting how often each user is drawn keeps memory at U numbers a resample instead of R · U · X.
+    draws = (rng.integers(len(sizes), size=len(sizes)) for _ in range(num_resamples))
+    counts = (np.bincount(draw, minlength=len(sizes)) for draw in draws)
+    return np.stack([count @ sums / (count @ sizes) for count in counts])
 
 
 def interval(value: float, means: NDArray[np.float64]) -> Interval:

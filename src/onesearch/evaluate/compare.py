@@ -2,7 +2,8 @@
 
 A search counts when at least one clicked item is known. Each metric is averaged over four slices: all searches;
 *unseen* queries, never asked before the test boundary; *returning* shoppers, with any history before the search; *new*
-ones. No system is shown the answer: clicks, purchases and impressions are taken out of what it is asked.
+ones. Intervals are over users. What a system gains by knowing its user is a difference, too. No system is shown the
+answer: clicks, purchases and impressions are taken out of what it is asked.
 """
 
 from collections.abc import Sequence
@@ -29,6 +30,9 @@ DEPTH = 10
 OURS = "onesearch"
 """Names of the systems that are not baselines start so."""
 
+ANONYMOUS = "-anon"
+"""So ends the name of a system that is not told who asks, behind the name of the one that is."""
+
 
 @dataclass(frozen=True)
 class Row:
@@ -45,10 +49,10 @@ class Row:
 
 @dataclass(frozen=True)
 class Difference:
-    """How much a OneSearch system lies above the best baseline of that slice and metric, on the same searches."""
+    """How much a OneSearch system lies above another one on the same searches."""
 
     system: str
-    baseline: str
+    baseline: str  # the best baseline of that slice and metric, or the system itself when it is not told who asks
     slice: str
     metric: str
     value: float
@@ -81,7 +85,7 @@ def compare(
         rankers: systems of different names.
         searches: the test searches; those without a known clicked item are left out.
         seen_queries: normalised queries asked before the test boundary.
-        num_resamples: bootstrap resamples over searches.
+        num_resamples: bootstrap resamples over users.
         seed: of the resampling; every slice and system shares it.
         batch_size: searches handed to a ranker at once.
 
@@ -96,10 +100,10 @@ def compare(
         raise ValueError(f"Two systems share a name, so their figures could not be told apart: {', '.join(names)}.")
     # [S, systems, metrics]
     values = np.stack([_judge(answers, searches) for answers in _answers(rankers, searches, batch_size)], axis=1)
-    comparison = Comparison([], [])
+    users, comparison = users_of(searches), Comparison([], [])
     for name, members in slices(searches, seen_queries).items():
         if members.any():
-            part = _average(values[members], names, name, num_resamples, seed)
+            part = _average(values[members], users[members], names, name, num_resamples, seed)
             comparison.rows.extend(part.rows)
             comparison.differences.extend(part.differences)
     return comparison
@@ -114,6 +118,13 @@ def slices(searches: Sequence[SearchContext], seen_queries: AbstractSet[str]) ->
 
 def _has_history(search: SearchContext) -> bool:
     return bool(search.recent_queries or search.recent_clicks or search.long_clicks or search.long_orders)
+
+
+def users_of(searches: Sequence[SearchContext]) -> NDArray[np.int64]:
+    """[S] numbers of the users who search; each search without a user is somebody else's."""
+    numbers: dict[tuple[str, str], int] = {}
+    keys = [(search.user_id, "" if search.user_id else search.search_id) for search in searches]
+    return np.array([numbers.setdefault(key, len(numbers)) for key in keys])
 
 
 def _answers(rankers: Sequence[Ranker], searches: Sequence[SearchContext], size: int) -> list[list[list[int]]]:
@@ -151,18 +162,29 @@ def _judge(answers: Sequence[Sequence[int]], searches: Sequence[SearchContext]) 
     return np.stack([*first, reciprocal_rank(found, 10), ndcg(found, num_relevant, 10)], axis=1)
 
 
-def _average(values: Values, names: Sequence[str], slice_name: str, num_resamples: int, seed: int) -> Comparison:
+def _average(
+    values: Values, users: NDArray[np.int64], names: Sequence[str], slice_name: str, num_resamples: int, seed: int
+) -> Comparison:
     """Rows and differences of one slice. `values` is [S, systems, metrics]."""
     num_searches = len(values)
     means = values.mean(axis=0)
-    resampled = resampled_means(values.reshape(num_searches, -1), num_resamples, seed).reshape(-1, *means.shape)
+    flat = values.reshape(num_searches, -1)
+    resampled = resampled_means(flat, users, num_resamples, seed).reshape(-1, *means.shape)
+    baselines = [s for s, name in enumerate(names) if not name.startswith(OURS)]
     rows, differences = [], []
     for m, metric in enumerate(METRICS):
-        best = max((s for s, name in enumerate(names) if not name.startswith(OURS)), key=means[:, m].item, default=None)
+        best = max(baselines, key=means[:, m].item, default=None)
         for s, name in enumerate(names):
             figure = interval(means[s, m].item(), resampled[:, s, m])
             rows.append(Row(name, slice_name, metric, *figure, num_searches))
-            if name.startswith(OURS) and best is not None:
-                gain = interval((means[s, m] - means[best, m]).item(), resampled[:, s, m] - resampled[:, best, m])
-                differences.append(Difference(name, names[best], slice_name, metric, *gain))
+            for other in _compared_with(name, names, best):
+                gain = interval((means[s, m] - means[other, m]).item(), resampled[:, s, m] - resampled[:, other, m])
+                differences.append(Difference(name, names[other], slice_name, metric, *gain))
     return Comparison(rows, differences)
+
+
+def _compared_with(name: str, names: Sequence[str], best: int | None) -> list[int]:
+    """The best baseline, and the same system when it is not told who asks."""
+    if not name.startswith(OURS):
+        return []
+    return [number for number, other in enumerate(names) if number == best or other == name + ANONYMOUS]

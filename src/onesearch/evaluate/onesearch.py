@@ -3,8 +3,10 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from onesearch.evaluate.compare import ANONYMOUS
 from onesearch.khqe import Khqe
 from onesearch.serve.engine import STAGES, SearchEngine
+from onesearch.tasks.personalize import anonymous
 from onesearch.types import SearchContext
 
 SYSTEMS = {stage: "onesearch-" + stage.removeprefix("sft_").replace("_", "-") for stage in STAGES}
@@ -31,7 +33,24 @@ class OneSearch:
         return [ranked.items.tolist() for batch in batches for ranked in self.engine.rank(batch, k)]
 
 
+class NotToldWhoAsks(OneSearch):
+    """The same system, which takes every user for a new one: what it falls behind is what it owes to knowing them.
+
+    Args:
+        system: the one that is told.
+    """
+
+    def __init__(self, system: OneSearch) -> None:
+        super().__init__(system.name + ANONYMOUS, system.engine, system.batch_size)
+
+    def rank(self, contexts: Sequence[SearchContext], k: int) -> list[list[int]]:
+        """Items of each search, best first."""
+        return super().rank([anonymous(context) for context in contexts], k)
+
+
 def trained_stages(run: Path, khqe: Khqe, num_beams: int, batch_size: int) -> list[OneSearch]:
-    """A system for each stage of the run that left a generator."""
+    """A system for each stage of the run that left a generator; the last one also without its user, if it reads any."""
     stages = [stage for stage in STAGES if (run / stage / "manifest.json").is_file()]
-    return [OneSearch(SYSTEMS[stage], SearchEngine.open(run, stage, khqe, num_beams), batch_size) for stage in stages]
+    engines = [SearchEngine.open(run, stage, khqe, num_beams) for stage in stages]
+    systems = [OneSearch(SYSTEMS[stage], engine, batch_size) for stage, engine in zip(stages, engines, strict=True)]
+    return systems + [NotToldWhoAsks(system) for system in systems[-1:] if system.engine.form == "search"]

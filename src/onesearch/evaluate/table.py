@@ -20,7 +20,7 @@ def tables(rows: Sequence[Row]) -> list[Table]:
 def _table(name: str, rows: Sequence[Row]) -> Table:
     # Without inner lines and never cut: every figure and the whole of every name fit into 80 columns.
     title = f"{name}: {rows[0].num_searches:,} searches"
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     table.add_column("system", no_wrap=True, min_width=max(len(row.system) for row in rows))
     for metric in METRICS:
         table.add_column(metric, justify="right", no_wrap=True)
