@@ -1,4 +1,4 @@
-"""The unified encoder-decoder: reads a prompt, writes the C codes of one item (OneSearch §3).
+"""The unified model: reads a prompt, writes the C codes of one item (OneSearch §3).
 
 log π(i|x) = Σ_l log softmax(W_l h_l)[c_l], where W_l is the output head cut to the slice of layer l: one normaliser in
 training, preference optimisation and search alike.
@@ -7,13 +7,19 @@ training, preference optimisation and search alike.
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, linear
-from transformers import BartConfig, BartForConditionalGeneration, PreTrainedModel
+from transformers import (
+    BartConfig,
+    BartForConditionalGeneration,
+    GPT2Config,
+    GPT2LMHeadModel,
+    PreTrainedModel,
+)
 
+from onesearch.models.architecture import ANSWER, Encoded, architecture
 from onesearch.models.copier import NO_ITEM, Copier
 from onesearch.models.history_adapter import HistoryAdapter, fill_slots
 from onesearch.models.pretrained import (
@@ -21,7 +27,6 @@ from onesearch.models.pretrained import (
     grow,
     keep_no_activations,
     open_backbone,
-    start_token,
     token_tables,
 )
 from onesearch.sid.vocabulary import Vocabulary
@@ -29,16 +34,16 @@ from onesearch.types import PromptBatch, UserError
 
 
 class GeneratorBackbone(ABC):
-    """Where the encoder-decoder comes from."""
+    """Where the transformer comes from."""
 
     @abstractmethod
     def build(self, vocab_size: int, num_text_tokens: int) -> PreTrainedModel:
-        """An encoder-decoder with `vocab_size` tokens: first those of the text, then the added ones."""
+        """A transformer with `vocab_size` tokens: first those of the text, then the added ones."""
 
 
 @dataclass(frozen=True)
 class PretrainedGenerator(GeneratorBackbone):
-    """Any Hugging Face sequence-to-sequence model: BART, mBART, T5, mT5.
+    """Any Hugging Face sequence-to-sequence model (BART, mBART, T5, mT5) or causal one (GPT-2, Llama, Qwen).
 
     Args:
         name: hub name or folder.
@@ -96,20 +101,52 @@ class FreshGenerator(GeneratorBackbone):
         return BartForConditionalGeneration(config)
 
 
-class Encoded(NamedTuple):
-    """What the encoder made of a batch of prompts."""
+@dataclass(frozen=True)
+class FreshDecoder(GeneratorBackbone):
+    """A GPT-2 with fresh weights: a decoder alone, in place of the paper's encoder-decoder.
 
-    hidden: Tensor  # [B, L, H]
-    attention_mask: Tensor  # [B, L]
-    listed: Tensor | None = None  # [B, L, C], as in the prompt
-    copier_keys: Tensor | None = None  # [B, L, H]; None: nothing can be repeated
+    Args:
+        hidden: H, width of the generator.
+        layers: its layers; one has two thirds of the weights of a decoder's layer that looks at an encoder, too, where
+            the feed-forward layers are twice as wide.
+        heads: attention heads a layer.
+        feed_forward: width of the feed-forward layers, as a multiple of `hidden`.
+        dropout: of embeddings and of what each layer adds.
+        max_length: longest prompt, in tokens.
+    """
+
+    hidden: int = 256
+    layers: int = 7
+    heads: int = 4
+    feed_forward: int = 4
+    dropout: float = 0.1
+    max_length: int = 512
+
+    def build(self, vocab_size: int, num_text_tokens: int) -> PreTrainedModel:
+        """Draw fresh weights, at the spread of `FreshGenerator`; its special tokens, too."""
+        config = GPT2Config(
+            vocab_size=vocab_size,
+            n_embd=self.hidden,
+            n_layer=self.layers,
+            n_head=self.heads,
+            n_inner=self.feed_forward * self.hidden,
+            n_positions=self.max_length + ANSWER,
+            embd_pdrop=self.dropout,
+            resid_pdrop=self.dropout,
+            attn_pdrop=0.0,
+            initializer_range=self.hidden**-0.5,
+            bos_token_id=0,
+            pad_token_id=1,
+            eos_token_id=2,
+        )
+        return GPT2LMHeadModel(config)
 
 
 class Generator(nn.Module):
     """Backbone, vocabulary and history adapter as one model.
 
     Args:
-        backbone: the encoder-decoder.
+        backbone: the transformer.
         vocabulary: where text, SIDs and markers stand.
         adapter: turns long behaviour into input embeddings.
         copier: repeats listed items; None: every item is written anew.
@@ -127,13 +164,8 @@ class Generator(nn.Module):
         self.vocabulary = vocabulary
         self.adapter = adapter
         self.copier = copier
-        config = backbone.config
-        self.start_token = start_token(backbone)
-        # Where positions are learnt (BART, mBART) there are only so many; T5's are relative.
-        self.max_length: int | None = getattr(config, "max_position_embeddings", None)
-        # T5 scales the decoder's output before the head, T5 1.1 and mT5 do not; the level slices must do the same.
-        scaled = getattr(config, "scale_decoder_outputs", config.model_type == "umt5")
-        self.output_scale = config.d_model**-0.5 if scaled else 1.0
+        self.architecture = architecture(backbone)
+        self.max_length = self.architecture.max_length
 
     def encode(self, prompt: PromptBatch) -> Encoded:
         """Read the prompts; the long behaviour takes the place of the slot tokens, listed SIDs that of theirs.
@@ -154,12 +186,11 @@ class Generator(nn.Module):
         if prompt.history is not None:
             slots = prompt.input_ids == self.vocabulary.marker("<slot>")
             embeddings = fill_slots(embeddings, slots, self.adapter(prompt.history))
-        encoder = self.backbone.get_encoder()
-        hidden = encoder(inputs_embeds=embeddings, attention_mask=prompt.attention_mask).last_hidden_state
+        encoded = self.architecture.read(embeddings, prompt.attention_mask)
         keys = None
         if self.copier is not None and prompt.places is not None:
-            keys = self.copier.keys(hidden, prompt.places)
-        return Encoded(hidden, prompt.attention_mask, prompt.listed, keys)
+            keys = self.copier.keys(encoded.hidden, prompt.places)
+        return encoded._replace(listed=prompt.listed, copier_keys=keys)
 
     def level_heads(self) -> tuple[Tensor, ...]:
         """The output head of each layer, [K_l, H]; cut from one block, whose gradient is as large as the vocabulary."""
@@ -177,7 +208,7 @@ class Generator(nn.Module):
             prefix: their codes so far, [B, X, l].
             heads: `level_heads()`, cut once for all layers.
         """
-        written = linear(decoded * self.output_scale, heads[prefix.shape[-1]]).float().log_softmax(-1)
+        written = linear(decoded * self.architecture.output_scale, heads[prefix.shape[-1]]).float().log_softmax(-1)
         if self.copier is None or encoded.copier_keys is None:
             return written
         mixed: Tensor = self.copier(written, decoded, prefix, encoded.copier_keys, encoded.listed)
@@ -185,32 +216,21 @@ class Generator(nn.Module):
 
     def sid_log_probs(self, encoded: Encoded, codes: Tensor) -> Tensor:
         """Log-probability of each code [B, X, C] of X candidates a prompt, given the codes before it: [B, X, C]."""
-        num_candidates, num_levels = codes.shape[1:]
         tokens = self.vocabulary.sid_tokens(codes).flatten(0, 1)
-        decoded = self.backbone.get_decoder()(
-            input_ids=self._shifted(tokens),
-            encoder_hidden_states=encoded.hidden.repeat_interleave(num_candidates, 0),
-            encoder_attention_mask=encoded.attention_mask.repeat_interleave(num_candidates, 0),
-            use_cache=False,
-        ).last_hidden_state.unflatten(0, codes.shape[:2])
+        decoded = self.architecture.write(encoded, self._shifted(tokens)).unflatten(0, codes.shape[:2])
         heads = self.level_heads()
         levels = [
             self.level_log_probs(encoded, decoded[:, :, level], codes[..., :level], heads)
-            for level in range(num_levels)
+            for level in range(codes.shape[-1])
         ]
-        picked = [levels[level].gather(-1, codes[..., level, None]) for level in range(num_levels)]
+        picked = [logs.gather(-1, codes[..., level, None]) for level, logs in enumerate(levels)]
         return torch.cat(picked, -1)
 
     def text_losses(self, encoded: Encoded, labels: Tensor) -> Tensor:
         """Cross-entropy [B, T] of text targets [B, T] over the whole vocabulary; 0 at padding, -100."""
         # Not left to the backbone: mBART would start from the last label, other than for SIDs.
-        written = labels.masked_fill(labels < 0, self.backbone.config.pad_token_id)
-        logits = self.backbone(
-            encoder_outputs=(encoded.hidden,),
-            attention_mask=encoded.attention_mask,
-            decoder_input_ids=self._shifted(written),
-            use_cache=False,
-        ).logits
+        states = self.architecture.write(encoded, self._shifted(labels.clamp(min=0))) * self.architecture.output_scale
+        logits = self.backbone.get_output_embeddings()(states)
         return cross_entropy(logits.flatten(0, 1).float(), labels.flatten(), reduction="none").view_as(labels)
 
     def text_loss(self, encoded: Encoded, labels: Tensor) -> Tensor:
@@ -219,10 +239,19 @@ class Generator(nn.Module):
 
     def _shifted(self, tokens: Tensor) -> Tensor:
         """What the decoder reads to write `tokens` [B, T]: the start token, and all of them but the last."""
-        return torch.cat([torch.full_like(tokens[:, :1], self.start_token), tokens[:, :-1]], 1)
+        return torch.cat([torch.full_like(tokens[:, :1], self.architecture.start_token), tokens[:, :-1]], 1)
 
     def checkpoint_activations(self) -> None:
-        """In training, compute activations again for the gradient instead of keeping them: less memory, more time."""
+        """In training, compute activations again for the gradient instead of keeping them: less memory, more time.
+
+        Raises:
+            UserError: the answers need what was kept of the prompts.
+        """
+        if not self.backbone.config.is_encoder_decoder:
+            raise UserError(
+                "'gradient_checkpointing' drops the keys and values of the prompts, behind which a decoder alone "
+                "writes its answers: set it to false."
+            )
         keep_no_activations(self.backbone)
 
     @torch.no_grad()
@@ -236,7 +265,7 @@ class Generator(nn.Module):
         num_text = self.vocabulary.num_text_tokens
         generator = torch.Generator().manual_seed(seed)
         for level, centers in enumerate(centroids):
-            projection = torch.randn(centers.shape[1], self.backbone.config.d_model, generator=generator)
+            projection = torch.randn(centers.shape[1], self.backbone.config.hidden_size, generator=generator)
             projected = centers.float().cpu() @ projection
             near = projected / projected.std().clamp(min=1e-6)
             rows = self.vocabulary.level_slice(level)

@@ -85,11 +85,11 @@ def load_generator(folder: Path, markers: tuple[str, ...]) -> tuple[Generator, P
     state = load_file(folder / "adapter.safetensors")
     num_levels = sum(name.startswith("centroids_") for name in state)
     centroids = [state[f"centroids_{level}"][:-1] for level in range(num_levels)]
-    adapter = HistoryAdapter(centroids, backbone.config.d_model, **description["adapter"])
+    adapter = HistoryAdapter(centroids, backbone.config.hidden_size, **description["adapter"])
     adapter.load_state_dict(state)
     copier = None
     if (folder / "copier.safetensors").exists():
         weights = load_file(folder / "copier.safetensors")
-        copier = Copier(backbone.config.d_model, len(weights["place.weight"]))
+        copier = Copier(backbone.config.hidden_size, len(weights["place.weight"]))
         copier.load_state_dict(weights)
     return Generator(backbone, vocabulary, adapter, copier).eval(), load_tokenizer(folder), description["settings"]

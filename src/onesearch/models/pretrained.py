@@ -1,22 +1,24 @@
-"""Pretrained encoder-decoders as the generator needs them: BART, mBART, T5 and mT5 by name or from a folder."""
+"""Pretrained transformers as the generator needs them, encoder-decoders or decoders alone, by name or from a folder."""
 
 from pathlib import Path
 
 import torch
 from torch.nn.functional import embedding_bag
-from transformers import AutoModelForSeq2SeqLM, PreTrainedModel
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, PreTrainedModel
 
 from onesearch.models.hub import reading
 
 
 def open_backbone(name_or_folder: str | Path) -> PreTrainedModel:
-    """An encoder-decoder with float32 weights: steps of the optimizer are too small for a checkpoint's bfloat16.
+    """A transformer with float32 weights: steps of the optimizer are too small for a checkpoint's bfloat16.
 
     Raises:
         UserError: it is neither on the hub nor a folder.
     """
     with reading(name_or_folder):
-        model: PreTrainedModel = AutoModelForSeq2SeqLM.from_pretrained(str(name_or_folder), dtype=torch.float32)
+        config = AutoConfig.from_pretrained(str(name_or_folder))
+        kind = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
+        model: PreTrainedModel = kind.from_pretrained(str(name_or_folder), config=config, dtype=torch.float32)
     return model
 
 
@@ -34,7 +36,7 @@ def grow(model: PreTrainedModel, vocab_size: int, num_text_tokens: int) -> None:
     T5 has 28 rows more than its tokenizer has tokens: the first added tokens get them, drawn anew.
 
     Args:
-        model: an encoder-decoder.
+        model: a transformer with its output head.
         vocab_size: V, number of tokens afterwards.
         num_text_tokens: how many of them are the tokenizer's, the first ones.
     """
@@ -50,11 +52,15 @@ def grow(model: PreTrainedModel, vocab_size: int, num_text_tokens: int) -> None:
 
 
 def start_token(model: PreTrainedModel) -> int:
-    """What the decoder reads first, for plain transformers too.
+    """What is read first to write an answer, for plain transformers too.
 
-    Where a checkpoint does not say, T5 and its kin start with padding; mBART's start is a language: it takes the end.
+    A decoder alone begins an answer as it would a text; one that knows no such token takes the end. Where a checkpoint
+    does not say, T5 and its kin start with padding; mBART's start is a language: it takes the end.
     """
     config, generation = model.config, model.generation_config
+    if not config.is_encoder_decoder:
+        begin: int = config.eos_token_id if config.bos_token_id is None else config.bos_token_id
+        return begin
     if getattr(config, "decoder_start_token_id", None) is None:  # the configs of some versions do not have the field
         config.decoder_start_token_id = config.pad_token_id if "t5" in config.model_type else config.eos_token_id
     if generation.decoder_start_token_id is None:

@@ -1,16 +1,14 @@
 """The generator as a beam search sees it: log-probabilities of the next code of each beam.
 
-The encoder runs once a prompt; the decoder's keys and values are cached, and those over the prompt, equal for all beams
-of a search, are moved only when the number of beams changes.
+The prompt is read once; keys and values are cached, and an encoder-decoder's over the prompt, equal for all beams of a
+search, are moved only when the number of beams changes.
 """
-
-from typing import cast
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache, EncoderDecoderCache
 
-from onesearch.models.generator import Encoded, Generator
+from onesearch.models.architecture import Encoded
+from onesearch.models.generator import Generator
 
 
 class GeneratorScorer:
@@ -20,28 +18,26 @@ class GeneratorScorer:
         self.generator = generator
         self.encoded = encoded
         self.heads = generator.level_heads()
-        self.cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
+        self.writing = generator.architecture.begin(encoded)
         self.num_beams = 1
         batch = len(encoded.hidden)
         self.prefix = torch.empty(batch, 1, 0, dtype=torch.int64, device=encoded.hidden.device)  # [B, K, l]
-        self.hidden, self.attention_mask = encoded.hidden, encoded.attention_mask  # one row a beam
 
     def start(self) -> Tensor:
         """Log-probabilities [B, K_1] of the first code."""
         batch, device = len(self.encoded.hidden), self.encoded.hidden.device
-        start = torch.full((batch, 1), self.generator.start_token, device=device)
+        start = torch.full((batch, 1), self.generator.architecture.start_token, device=device)
         return self._step(start).squeeze(1)
 
     def advance(self, parents: Tensor, codes: Tensor, level: int) -> Tensor:
         """Log-probabilities [B, K, K_(level+1)] once beams [B, K] hold `level` codes, `codes` the latest."""
         batch, num_beams = codes.shape
         first = torch.arange(batch, device=codes.device).unsqueeze(1) * self.num_beams
-        rows = cast("torch.LongTensor", (first + parents).flatten())  # what the cache's annotations ask for
+        rows = (first + parents).flatten()
         if num_beams == self.num_beams:
-            self.cache.self_attention_cache.reorder_cache(rows)
+            self.writing.reorder(rows)
         else:
-            self.cache.reorder_cache(rows)
-            self.hidden, self.attention_mask = self.hidden[rows], self.attention_mask[rows]
+            self.writing.fork(rows)
             self.num_beams = num_beams
         tokens = codes + self.generator.vocabulary.level_slice(level - 1).start
         kept = self.prefix.gather(1, parents.unsqueeze(-1).expand(-1, -1, level - 1))
@@ -50,12 +46,5 @@ class GeneratorScorer:
 
     def _step(self, tokens: Tensor) -> Tensor:
         """[B, K, K_(l+1)] from the latest token of each beam, [B·K, 1]."""
-        output = self.generator.backbone.get_decoder()(
-            input_ids=tokens,
-            encoder_hidden_states=self.hidden,
-            encoder_attention_mask=self.attention_mask,
-            past_key_values=self.cache,
-            use_cache=True,
-        )
-        decoded = output.last_hidden_state[:, -1].unflatten(0, (-1, self.num_beams))
+        decoded = self.writing.step(tokens)[:, -1].unflatten(0, (-1, self.num_beams))
         return self.generator.level_log_probs(self.encoded, decoded, self.prefix, self.heads)

@@ -67,6 +67,8 @@ def load_tokenizer(name_or_folder: str | Path) -> PreTrainedTokenizerBase:
         )
     if tokenizer.eos_token is None:
         tokenizer.eos_token, tokenizer.bos_token = tokenizer.sep_token, tokenizer.cls_token
+    if tokenizer.pad_token is None:  # GPT-2 and Llama were never padded; what pads is masked, whatever it is
+        tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
 
 

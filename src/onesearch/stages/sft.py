@@ -99,7 +99,7 @@ class SftStage(GeneratorStage):
         if not self.copying:
             self.generator.copier = None
         elif self.generator.copier is None:
-            self.generator.copier = Copier(self.generator.backbone.config.d_model, NUM_PLACES)
+            self.generator.copier = Copier(self.generator.backbone.config.hidden_size, NUM_PLACES)
 
     def _build_generator(self) -> None:
         """Start from the stage before, or from the backbone with SID embeddings drawn from the codebook."""
@@ -112,7 +112,7 @@ class SftStage(GeneratorStage):
         self.tokenizer = load_tokenizer(self.tokenizer_name or self.run / "tokenizer")
         vocabulary = Vocabulary(len(self.tokenizer), self.khqe.spec, MARKERS)
         backbone = self.backbone.build(vocabulary.size, vocabulary.num_text_tokens)
-        adapter = HistoryAdapter(self.khqe.history_centroids, backbone.config.d_model, self.views.num_slots)
+        adapter = HistoryAdapter(self.khqe.history_centroids, backbone.config.hidden_size, self.views.num_slots)
         self.generator = Generator(backbone, vocabulary, adapter)
         if self.sid_init == "centroids":
             self.generator.init_sid_embeddings(self.khqe.centroids)

@@ -1,0 +1,204 @@
+"""How a transformer reads a prompt and writes answers behind it: as encoder and decoder, or as a decoder alone.
+
+    encoder-decoder   h = Enc(x)             s_t = Dec(y_<t; h)        each token of x sees all of x
+    decoder-only      (h, K, V) = Dec(x)     s_t = Dec(y_<t | K, V)    each sees what precedes it
+
+In training and search alike the prompt is read once, however many answers are written behind it. In batches padded on
+the right, an answer stands behind the padding; what a decoder alone reads there has the positions that follow the
+prompt's own length, so that it says the same in any batch.
+
+Shapes: B prompts, X answers a prompt, T tokens of an answer.
+"""
+
+from abc import ABC, abstractmethod
+from typing import NamedTuple, cast
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache, EncoderDecoderCache, PreTrainedModel
+
+from onesearch.models.pretrained import start_token
+from onesearch.types import UserError
+
+ANSWER = 32
+"""Positions that a decoder alone keeps for the answer: a SID, or a text of at most `tasks.align.MAX_TARGET` tokens."""
+
+
+class Encoded(NamedTuple):
+    """What was made of a batch of prompts."""
+
+    hidden: Tensor  # [B, L, H]
+    attention_mask: Tensor  # [B, L]
+    listed: Tensor | None = None  # [B, L, C], as in the prompt
+    copier_keys: Tensor | None = None  # [B, L, H]; None: nothing can be repeated
+    memory: DynamicCache | None = None  # keys and values, [B, heads, L, H/heads] a layer, where a decoder alone read
+
+
+class Writing(ABC):
+    """Answers in the making, a row each: at first one a prompt."""
+
+    @abstractmethod
+    def step(self, tokens: Tensor) -> Tensor:
+        """States [rows, T, H] once the rows go on with `tokens` [rows, T]."""
+
+    @abstractmethod
+    def reorder(self, rows: Tensor) -> None:
+        """Go on with `rows` [rows], as many as before, each one an answer to the same prompt."""
+
+    @abstractmethod
+    def fork(self, rows: Tensor) -> None:
+        """Go on with `rows`, more or fewer than before."""
+
+
+class Architecture(ABC):
+    """A transformer of one kind.
+
+    Args:
+        model: with its output head.
+    """
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        self.model = model
+        config = model.config
+        self.start_token = start_token(model)
+        # Where positions are learnt or trained for (BART, GPT-2, Llama) there are only so many; T5's are relative.
+        self.max_length: int | None = getattr(config, "max_position_embeddings", None)
+        # T5 scales the decoder's output before the head, T5 1.1 and mT5 do not; the level slices must do the same.
+        scaled = getattr(config, "scale_decoder_outputs", config.model_type == "umt5")
+        self.output_scale: float = config.hidden_size**-0.5 if scaled else 1.0
+
+    @abstractmethod
+    def read(self, embeddings: Tensor, attention_mask: Tensor) -> Encoded:
+        """Read prompts, [B, L, H] and [B, L]."""
+
+    @abstractmethod
+    def write(self, encoded: Encoded, tokens: Tensor) -> Tensor:
+        """States [B·X, T, H] at each of the tokens [B·X, T] of X answers a prompt, all at once."""
+
+    @abstractmethod
+    def begin(self, encoded: Encoded) -> Writing:
+        """Write answers token by token."""
+
+
+def architecture(model: PreTrainedModel) -> Architecture:
+    """How a model reads and writes, by what its configuration says it is."""
+    return EncoderDecoder(model) if model.config.is_encoder_decoder else DecoderOnly(model)
+
+
+class EncoderDecoder(Architecture):
+    """BART, mBART, T5, mT5."""
+
+    def read(self, embeddings: Tensor, attention_mask: Tensor) -> Encoded:
+        """Each position sees the whole prompt."""
+        encoder = self.model.get_encoder()
+        hidden = encoder(inputs_embeds=embeddings, attention_mask=attention_mask).last_hidden_state
+        return Encoded(hidden, attention_mask)
+
+    def write(self, encoded: Encoded, tokens: Tensor) -> Tensor:
+        """The decoder over whole answers."""
+        num_answers = len(tokens) // len(encoded.hidden)
+        states: Tensor = self.model.get_decoder()(
+            input_ids=tokens,
+            encoder_hidden_states=encoded.hidden.repeat_interleave(num_answers, 0),
+            encoder_attention_mask=encoded.attention_mask.repeat_interleave(num_answers, 0),
+            use_cache=False,
+        ).last_hidden_state
+        return states
+
+    def begin(self, encoded: Encoded) -> Writing:
+        """With the decoder's keys and values cached, over the answers and over the prompt."""
+        return _BesideEncoder(self.model, encoded)
+
+
+class _BesideEncoder(Writing):
+    def __init__(self, model: PreTrainedModel, encoded: Encoded) -> None:
+        self.decoder = model.get_decoder()
+        self.hidden, self.attention_mask = encoded.hidden, encoded.attention_mask
+        self.cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
+
+    def step(self, tokens: Tensor) -> Tensor:
+        states: Tensor = self.decoder(
+            input_ids=tokens,
+            encoder_hidden_states=self.hidden,
+            encoder_attention_mask=self.attention_mask,
+            past_key_values=self.cache,
+            use_cache=True,
+        ).last_hidden_state
+        return states
+
+    def reorder(self, rows: Tensor) -> None:
+        # Those over the prompt are equal for all answers to it.
+        _reorder(self.cache.self_attention_cache, rows)
+
+    def fork(self, rows: Tensor) -> None:
+        _reorder(self.cache, rows)
+        self.hidden, self.attention_mask = self.hidden[rows], self.attention_mask[rows]
+
+
+class DecoderOnly(Architecture):
+    """GPT-2, Llama, Qwen and their kin: models with positions of their own in each row."""
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        super().__init__(model)
+        if self.max_length is not None:
+            self.max_length -= ANSWER
+            if self.max_length <= 0:
+                raise UserError(
+                    f"The backbone has no more than {ANSWER} positions, which the answer needs: give it more."
+                )
+
+    def read(self, embeddings: Tensor, attention_mask: Tensor) -> Encoded:
+        """Each position sees what precedes it."""
+        memory = DynamicCache()
+        hidden = self.model.base_model(
+            inputs_embeds=embeddings, attention_mask=attention_mask, past_key_values=memory, use_cache=True
+        ).last_hidden_state
+        return Encoded(hidden, attention_mask, memory=memory)
+
+    def write(self, encoded: Encoded, tokens: Tensor) -> Tensor:
+        """Whole answers behind the prompts' keys and values, through which the prompts are learnt from as well."""
+        writing, num_prompts = self.begin(encoded), len(encoded.hidden)
+        if len(tokens) > num_prompts:
+            prompts = torch.arange(num_prompts, device=tokens.device)
+            writing.fork(prompts.repeat_interleave(len(tokens) // num_prompts))
+        return writing.step(tokens)
+
+    def begin(self, encoded: Encoded) -> Writing:
+        """With the keys and values of the prompts as the cache's beginning."""
+        return _BehindPrompt(self.model, encoded)
+
+
+class _BehindPrompt(Writing):
+    def __init__(self, model: PreTrainedModel, encoded: Encoded) -> None:
+        assert encoded.memory is not None
+        self.decoder = model.base_model
+        self.attention_mask = encoded.attention_mask  # [rows, what was read]
+        self.position = encoded.attention_mask.sum(1, keepdim=True)  # [rows, 1], of the next token
+        self.cache = DynamicCache()  # a copy: what is appended to it is no part of the prompts
+        for number, layer in enumerate(encoded.memory.layers):
+            assert layer.keys is not None and layer.values is not None
+            self.cache.update(layer.keys, layer.values, number)
+
+    def step(self, tokens: Tensor) -> Tensor:
+        self.attention_mask = torch.cat([self.attention_mask, torch.ones_like(tokens)], 1)
+        places = torch.arange(tokens.shape[1], device=tokens.device)
+        states: Tensor = self.decoder(
+            input_ids=tokens,
+            attention_mask=self.attention_mask,
+            position_ids=self.position + places,
+            past_key_values=self.cache,
+            use_cache=True,
+        ).last_hidden_state
+        self.position = self.position + tokens.shape[1]
+        return states
+
+    def reorder(self, rows: Tensor) -> None:
+        _reorder(self.cache, rows)
+
+    def fork(self, rows: Tensor) -> None:
+        _reorder(self.cache, rows)
+        self.attention_mask, self.position = self.attention_mask[rows], self.position[rows]
+
+
+def _reorder(cache: DynamicCache | EncoderDecoderCache, rows: Tensor) -> None:
+    cache.reorder_cache(cast("torch.LongTensor", rows))  # what the cache's annotations ask for
