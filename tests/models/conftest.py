@@ -1,14 +1,20 @@
-"""A tiny vocabulary and generators over it, BART, mBART and T5, with random weights."""
+"""A tiny vocabulary and generators over it, BART, mBART, T5, GPT-2, Llama and Qwen, with random weights."""
 
 import pytest
 import torch
 from transformers import (
     BartConfig,
     BartForConditionalGeneration,
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
     MBartConfig,
     MBartForConditionalGeneration,
     MT5Config,
     MT5ForConditionalGeneration,
+    Qwen2Config,
+    Qwen2ForCausalLM,
     T5Config,
     T5ForConditionalGeneration,
     UMT5Config,
@@ -62,6 +68,21 @@ def with_own_head(model):
     return model
 
 
+def gpt2(size, **more):
+    sizes = {"n_embd": 16, "n_layer": 2, "n_head": 2, "n_inner": 32, "n_positions": 96}
+    return GPT2LMHeadModel(
+        GPT2Config(vocab_size=size, bos_token_id=0, eos_token_id=2, initializer_range=0.3, **sizes, **more)
+    )
+
+
+def rotary(size, model, config):
+    """Positions by rotation, two query heads to one of keys; a head of its own."""
+    sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "max_position_embeddings": 96}
+    heads = {"num_attention_heads": 4, "num_key_value_heads": 2}
+    ids = {"bos_token_id": 0, "eos_token_id": 2, "pad_token_id": 1}
+    return model(config(vocab_size=size, initializer_range=0.3, tie_word_embeddings=False, **sizes, **heads, **ids))
+
+
 BACKBONES = {
     "bart": bart,
     "bart-scaled": lambda size: bart(size, scale_embedding=True),
@@ -73,6 +94,13 @@ BACKBONES = {
 }
 
 
+DECODERS = {
+    "gpt2": gpt2,
+    "llama": lambda size: rotary(size, LlamaForCausalLM, LlamaConfig),
+    "qwen2": lambda size: rotary(size, Qwen2ForCausalLM, Qwen2Config),
+}
+
+
 @pytest.fixture
 def build(vocabulary):
     """`build("bart")`: a generator in evaluation mode."""
@@ -80,7 +108,7 @@ def build(vocabulary):
     def build(name="bart", num_queries=2, copying=False):
         torch.manual_seed(0)
         adapter = HistoryAdapter([torch.randn(size, 5) for size in SPEC.rq_sizes], 16, num_queries, num_heads=2)
-        backbone = BACKBONES[name](vocabulary.size)
+        backbone = (BACKBONES | DECODERS)[name](vocabulary.size)
         return Generator(backbone, vocabulary, adapter, Copier(16, NUM_PLACES) if copying else None).eval()
 
     return build
@@ -88,13 +116,19 @@ def build(vocabulary):
 
 @pytest.fixture(params=BACKBONES)
 def bare_backbone(request):
-    """Each kind of backbone, as its name and what builds it with a number of tokens."""
+    """Each kind of encoder-decoder, as its name and what builds it with a number of tokens."""
     return request.param, BACKBONES[request.param]
 
 
 @pytest.fixture(params=BACKBONES)
 def generator(build, request):
     """Each of the backbones in turn."""
+    return build(request.param)
+
+
+@pytest.fixture(params=DECODERS)
+def decoder(build, request):
+    """Each of the decoders alone in turn."""
     return build(request.param)
 
 

@@ -28,7 +28,8 @@ def step_by_step(generator, encoded, choices):
 
 
 @torch.no_grad()
-def test_beams_that_cross_and_fork(generator, make_prompt):
+@pytest.mark.parametrize("name", ["bart", "mbart", "t5", "umt5", "gpt2", "llama", "qwen2"])
+def test_beams_that_cross_and_fork(build, make_prompt, name):
     """Three beams swap places, die and fork at each level, differently in the two searches."""
     root = torch.zeros(2, 3, dtype=torch.int64)
     choices = [
@@ -38,13 +39,14 @@ def test_beams_that_cross_and_fork(generator, make_prompt):
         (torch.tensor([[0, 0, 2], [2, 1, 0]]), torch.tensor([[2, 0, 1], [1, 1, 2]])),
         (torch.tensor([[2, 1, 1], [0, 1, 2]]), torch.tensor([[1, 0, 1], [0, 0, 1]])),
     ]
+    generator = build(name)
     encoded = generator.encode(make_prompt(*PROMPTS))
     sids, scores = step_by_step(generator, encoded, choices)
     assert torch.allclose(scores, generator.sid_log_probs(encoded, sids), atol=1e-4)
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("name", ["bart", "t5"])
+@pytest.mark.parametrize("name", ["bart", "t5", "gpt2", "llama"])
 @pytest.mark.parametrize("beams_later", [1, 4])
 def test_the_number_of_beams_may_change(build, make_prompt, name, beams_later):
     """From two beams to one or four at the second level: keys over the prompt move along."""
@@ -58,9 +60,10 @@ def test_the_number_of_beams_may_change(build, make_prompt, name, beams_later):
 
 
 @torch.no_grad()
-def test_beams_repeat_listed_items(build, listing):
+@pytest.mark.parametrize("name", ["bart", "gpt2"])
+def test_beams_repeat_listed_items(build, listing, name):
     """A beam knows its codes so far, also when beams swap places: items are repeated under their own prefix alone."""
-    generator = build(copying=True)
+    generator = build(name, copying=True)
     encoded = generator.encode(listing)
     parents = torch.tensor([[0, 1, 0, 1], [1, 0, 1, 0]])
     choices = [(torch.zeros(2, 2, dtype=torch.int64), torch.tensor([[3, 1], [1, 3]]))]
@@ -93,3 +96,19 @@ def test_the_encoder_is_not_run_again(build, vocabulary, make_prompt):
     codes = torch.zeros(2, 3, dtype=torch.int64)
     step_by_step(generator, encoded, [(codes, codes)] * vocabulary.spec.num_layers)
     assert calls == []
+
+
+@torch.no_grad()
+def test_a_decoder_reads_a_prompt_once_and_then_one_token_a_beam(decoder, vocabulary, make_prompt):
+    """Prompts of 3 and 6 tokens in one pass, the start in one, four codes of three beams each in four."""
+    seen = []
+
+    def keep(_, args, kwargs):
+        given = kwargs.get("input_ids")
+        seen.append(tuple(kwargs["inputs_embeds"].shape[:2] if given is None else given.shape))
+
+    decoder.backbone.base_model.register_forward_pre_hook(keep, with_kwargs=True)
+    codes = torch.zeros(2, 3, dtype=torch.int64)
+    encoded = decoder.encode(make_prompt(*PROMPTS))
+    step_by_step(decoder, encoded, [(codes, codes)] * vocabulary.spec.num_layers)
+    assert seen == [(2, 6), (2, 1), *[(6, 1)] * 4]

@@ -11,10 +11,13 @@ import torch
 from safetensors.torch import load_file, save_file
 from tokenizers import ByteLevelBPETokenizer
 from transformers import (
+    AutoModelForCausalLM,
     AutoModelForSeq2SeqLM,
     AutoTokenizer,
     BartConfig,
     BartForConditionalGeneration,
+    GPT2Config,
+    GPT2LMHeadModel,
     MBartConfig,
     MBartForConditionalGeneration,
     MBartTokenizer,
@@ -97,12 +100,22 @@ def mt5(folder: Path) -> PreTrainedModel:
     return MT5ForConditionalGeneration(MT5Config(vocab_size=len(tokenizer) + UNUSED, **T5))
 
 
+def gpt2(folder: Path) -> PreTrainedModel:
+    """One token begins, ends and, since it has none for that, pads."""
+    bpe = ByteLevelBPETokenizer()
+    bpe.train_from_iterator(WORDS, 300, special_tokens=["<|endoftext|>"], show_progress=False)
+    bpe.save_model(str(folder))
+    sizes = {"n_embd": 16, "n_layer": 2, "n_head": 2, "n_inner": 32, "n_positions": 400}
+    return GPT2LMHeadModel(GPT2Config(vocab_size=bpe.get_vocab_size(), bos_token_id=0, eos_token_id=0, **sizes))
+
+
 CHECKPOINTS: dict[str, tuple[Callable[[Path], PreTrainedModel], str]] = {
     "bart": (facebook_bart, "bart-base"),
     "chinese-bart": (chinese_bart, "bart-base-chinese"),
     "mbart": (mbart, "bart-base"),
     "t5": (t5, "mt5-base"),
     "mt5": (mt5, "mt5-base"),
+    "gpt2": (gpt2, "qwen2.5-0.5b"),
 }
 
 
@@ -140,7 +153,7 @@ def batch(engine: SearchEngine) -> PromptBatch:
     return collate_prompts(prompts, engine.khqe.item_codes, engine.writer.tokenizer.pad_token_id)
 
 
-@pytest.mark.parametrize("kind", CHECKPOINTS)
+@pytest.mark.parametrize("kind", [kind for kind in CHECKPOINTS if kind != "gpt2"])
 def test_a_checkpoint_is_fitted_exported_and_searched(quantizer_run, tmp_path, kind):
     """What plain transformers reads from the export answers with the logits of our own slices; the search uses them."""
     folder = checkpoint(tmp_path / "checkpoint", kind)
@@ -154,6 +167,33 @@ def test_a_checkpoint_is_fitted_exported_and_searched(quantizer_run, tmp_path, k
     assert_equal_logits(plain, engine.generator, batch(engine), torch.as_tensor(engine.khqe.item_codes[:2]))
     assert_text_is_kept(folder, plain, engine.generator.vocabulary.num_text_tokens)
     found = engine.search(Log.open(run / "log"), "red kettle", k=10)
+    assert len({hit.item_id for hit in found}) == 10
+    assert [hit.score for hit in found] == sorted((hit.score for hit in found), reverse=True)
+
+
+def test_a_decoder_alone_is_fitted_through_all_stages(quantizer_run, tmp_path):
+    """Its export opens in plain transformers with the logits of our own slices; a shopper's search is answered."""
+    folder = checkpoint(tmp_path / "checkpoint", "gpt2")
+    run = copied(quantizer_run, tmp_path / "run", "quantizer")
+    for stage in ("sft_align", "sft_cooccur", "sft_personalize"):
+        fit(run, stage, "gpt2", folder)
+    engine = SearchEngine.open(run, "sft_personalize", num_beams=16)
+    assert_sids_have_names(run / "sft_personalize", engine)
+    prompt, sid = engine.writer.about("ItemToSid", engine.writer.text("red kettle")), engine.khqe.item_codes[0]
+    batch = collate_prompts([prompt], engine.khqe.item_codes, engine.writer.tokenizer.pad_token_id)
+    codes = torch.as_tensor(sid)[None, None]
+    tokens = engine.generator.vocabulary.sid_tokens(codes)[0]
+    plain = AutoModelForCausalLM.from_pretrained(run / "sft_personalize")
+    text = torch.cat([batch.input_ids, torch.tensor([[0]]), tokens[:, :-1]], 1)
+    with torch.no_grad():
+        logits = plain(input_ids=text).logits[0, batch.input_ids.shape[1] :]
+        got = engine.generator.sid_log_probs(engine.generator.encode(batch), codes)[0, 0]
+    slices = [engine.generator.vocabulary.level_slice(level) for level in range(len(sid))]
+    want = [logits[level, rows].log_softmax(-1)[sid[level]] for level, rows in enumerate(slices)]
+    torch.testing.assert_close(got, torch.stack(want), atol=1e-4, rtol=1e-4)
+    log = Log.open(run / "log")
+    assert engine.generator.vocabulary.marker("<slot>") in engine.prompt(log.context("red-0", "kettle")).tokens
+    found = engine.search(log, "kettle", "red-0", k=10)
     assert len({hit.item_id for hit in found}) == 10
     assert [hit.score for hit in found] == sorted((hit.score for hit in found), reverse=True)
 
