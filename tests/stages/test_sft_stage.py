@@ -8,6 +8,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from torch.utils.data import DataLoader
 
 from onesearch.data.sft import SftData
+from onesearch.decoding.free import EverySid
 from onesearch.metrics.ranking import hit_rate, hits, pad, reciprocal_rank
 from onesearch.models.generator import FreshGenerator
 from onesearch.models.generator_folder import load_generator
@@ -131,7 +132,8 @@ def test_figures_of_validation_are_those_of_the_beams(make_stage, data):
         for level in range(1, 6):
             assert figures[f"match_l{level}"][number] == any(best[:level] == sid[:level] for sid in wanted)
     existing = set(map(tuple, stage.khqe.item_codes.tolist()))
-    free = stage.free_engine.beams(contexts).codes.flatten(0, 1).tolist()
+    every = EverySid(stage.khqe.spec.sizes)
+    free = stage.engine.beams_within(contexts, every)[0].codes.flatten(0, 1).tolist()
     assert figures["valid_sids"].tolist() == [tuple(sid) in existing for sid in free]
     assert len(free) == 4 * 400
     assert 0 < np.mean(figures["valid_sids"]) < 1

@@ -20,6 +20,7 @@ from onesearch.log.text import normalize_query
 from onesearch.models.generator import Generator
 from onesearch.models.generator_folder import load_generator
 from onesearch.models.scorer import GeneratorScorer
+from onesearch.sid.trie import Trie
 from onesearch.tasks.collation import collate_prompts
 from onesearch.tasks.prompt import MARKERS, Prompt, Views
 from onesearch.tasks.template import Template
@@ -126,15 +127,19 @@ class SearchEngine:
         device = self.generator.backbone.device
         return batch._replace(**{name: part.to(device) for name, part in batch._asdict().items() if part is not None})
 
-    @torch.inference_mode()
     def beams(self, contexts: Sequence[SearchContext]) -> Beams:
         """The best valid SIDs of each search."""
+        return self.beams_within(contexts, self.trie)[0]
+
+    @torch.inference_mode()
+    def beams_within(self, contexts: Sequence[SearchContext], *tries: Trie) -> list[Beams]:
+        """The best SIDs of each search inside one trie after the other; the prompts are read once."""
         was_training = self.generator.training
         self.generator.eval()
         encoded = self.generator.encode(self.batch(contexts))
-        beams = beam_search(GeneratorScorer(self.generator, encoded), self.trie, self.num_beams)
+        found = [beam_search(GeneratorScorer(self.generator, encoded), trie, self.num_beams) for trie in tries]
         self.generator.train(was_training)
-        return beams
+        return found
 
     def rank(self, contexts: Sequence[SearchContext], k: int) -> list[Ranked]:
         """At most `k` items for each search of one batch."""

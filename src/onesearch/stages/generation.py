@@ -1,6 +1,5 @@
 """What the stages that train the generator share: validation by beams, and the export."""
 
-from copy import copy
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
@@ -43,13 +42,6 @@ class GeneratorStage(Stage):
         parts = (self.khqe, self.generator, self.tokenizer, self.form, self.views, self.num_beams)
         return SearchEngine(*parts, template=self.template)
 
-    @cached_property
-    def free_engine(self) -> SearchEngine:
-        """The same engine with beams that may spell a SID of no item."""
-        engine = copy(self.engine)
-        engine.trie = EverySid(self.khqe.spec.sizes)
-        return engine
-
     def validation_step(self, contexts: list[SearchContext], *_: int) -> None:
         """Answer searches with beams."""
         for name, values in self._figures(contexts).items():
@@ -68,7 +60,7 @@ class GeneratorStage(Stage):
         The best beam is the served one, inside the trie; it is right as far as it goes with the SID of a clicked item.
         """
         depth, clicked = max(self.cutoffs), [context.clicked for context in contexts]
-        beams, free = self.engine.beams(contexts), self.free_engine.beams(contexts)
+        beams, free = self.engine.beams_within(contexts, self.engine.trie, EverySid(self.khqe.spec.sizes))
         found = hits(pad([ranked.items.tolist() for ranked in self.engine.ranked(beams, depth)], depth), clicked)
         wanted = [self.khqe.item_codes[list(items)] for items in clicked]
         matches = prefix_matches(beams.codes[:, 0].cpu().numpy(), wanted)
