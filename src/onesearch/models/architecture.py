@@ -11,7 +11,7 @@ Shapes: B prompts, X answers a prompt, T tokens of an answer.
 """
 
 from abc import ABC, abstractmethod
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
@@ -175,8 +175,8 @@ class _BehindPrompt(Writing):
         self.attention_mask = encoded.attention_mask  # [rows, what was read]
         self.position = encoded.attention_mask.sum(1, keepdim=True)  # [rows, 1], of the next token
         self.cache = DynamicCache()  # a copy: what is appended to it is no part of the prompts
-        for number, layer in enumerate(encoded.memory.layers):
-            assert layer.keys is not None and layer.values is not None
+        layers: list[Any] = encoded.memory.layers  # of attention, each with keys and values
+        for number, layer in enumerate(layers):
             self.cache.update(layer.keys, layer.values, number)
 
     def step(self, tokens: Tensor) -> Tensor:
