@@ -139,6 +139,26 @@ def test_figures_of_validation_are_those_of_the_beams(make_stage, data):
     assert 0 < np.mean(figures["valid_sids"]) < 1
 
 
+def test_compiled_layers_train_as_the_others_do(make_stage, data, fit_stage):
+    """The same losses of six steps, checkpoint names and beams, with graphs that serve every layer and every length."""
+    graphs, losses, names = [], [], []
+
+    def keep(graph, _):
+        graphs.append(graph)
+        return graph.forward
+
+    for backend in (None, keep):
+        record, stage = Record(), make_stage(compile_backend=backend)
+        fit_stage(stage, data, callbacks=[record], limit_train_batches=6, limit_val_batches=1)
+        losses.append(record.losses)
+        names.append(list(stage.state_dict()))
+        assert "val/hr@10" in stage.trainer.callback_metrics
+    assert losses[1] == pytest.approx(losses[0], rel=1e-4)
+    assert names[0] == names[1]
+    # Two encoder layers share one; the decoder has one; a layer without gradients, or of a first length, may add some.
+    assert 2 <= len(graphs) <= 6
+
+
 def test_half_precision_trains_as_full_precision_does(make_stage, data, fit_stage):
     """The losses of six steps in bfloat16 lie within 2% of those in float32."""
     losses = []

@@ -5,8 +5,10 @@ training, preference optimisation and search alike.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import chain
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -253,6 +255,25 @@ class Generator(nn.Module):
                 "writes its answers: set it to false."
             )
         keep_no_activations(self.backbone)
+
+    def compile_layers(self, backend: str | Callable[..., Any]) -> None:
+        """Compile the backbone's layers one by one (`torch.compile`).
+
+        One graph serves all layers of a kind, so that a deep model is compiled as fast as a flat one; lengths are
+        symbols in it, since every batch has another. What is learnt, and what it is called, stays as it is.
+
+        Args:
+            backend: of `torch.compile`, such as "inductor".
+
+        Raises:
+            UserError: the layers of a decoder alone hand on a cache, which would make each layer a graph of its own.
+        """
+        if not self.backbone.config.is_encoder_decoder:
+            raise UserError("'compile_backend' is for encoder-decoders: leave it out where a decoder alone is trained.")
+        for half in (self.backbone.get_encoder(), self.backbone.get_decoder()):
+            stacks = (module for module in half.children() if isinstance(module, nn.ModuleList))
+            for layer in chain.from_iterable(stacks):
+                layer.compile(backend=backend, dynamic=True)
 
     @torch.no_grad()
     def init_sid_embeddings(self, centroids: Sequence[Tensor], seed: int = 0) -> None:

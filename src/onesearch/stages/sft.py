@@ -3,6 +3,7 @@
 L = −(1/C)·Σ_l log π(c_l | c_<l, x) for SID answers, token cross-entropy for text answers.
 """
 
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -46,6 +47,8 @@ class SftStage(GeneratorStage):
         num_beams: K in validation.
         gradient_checkpointing: whether a layer's states are computed again for its gradients in place of being kept:
             less memory, a third more time.
+        compile_backend: of `torch.compile`, such as `inductor`, for the backbone's layers in training; None compiles
+            nothing.
         optimization: optimizer and schedule.
     """
 
@@ -64,6 +67,7 @@ class SftStage(GeneratorStage):
         text_weight: float = 0.5,
         num_beams: int = 20,
         gradient_checkpointing: bool = False,
+        compile_backend: str | None = None,
         optimization: Optimization = Optimization(),
     ) -> None:
         super().__init__(run, name, optimization)
@@ -78,6 +82,7 @@ class SftStage(GeneratorStage):
         self.text_weight = text_weight
         self.num_beams = num_beams
         self.gradient_checkpointing = gradient_checkpointing
+        self.compile_backend = compile_backend
         self.parents = ("log", "quantizer") + ((init_from,) if init_from else ())
         self.train_losses, self.val_losses = TaskLosses(), TaskLosses()
         self.losses_read_at = 0  # step
@@ -96,6 +101,8 @@ class SftStage(GeneratorStage):
         self._check_views()
         if self.gradient_checkpointing:
             self.generator.checkpoint_activations()
+        if self.compile_backend:
+            self.generator.compile_layers(self.compile_backend)
         if not self.copying:
             self.generator.copier = None
         elif self.generator.copier is None:
@@ -179,11 +186,13 @@ class SftStage(GeneratorStage):
 
     def validation_step(self, batch: GeneratorBatch | list[SearchContext], *_: int) -> None:
         """Searches are answered with beams; the tasks' own examples are read together with their answers."""
-        if isinstance(batch, GeneratorBatch):
-            losses, lengths = self.answer_losses(batch)
-            self._add(self.val_losses, batch, losses / lengths)
-        else:
-            super().validation_step(batch)
+        # Beams hand a cache from layer to layer, whose every length would be compiled anew.
+        with torch.compiler.set_stance("force_eager") if self.compile_backend else nullcontext():
+            if isinstance(batch, GeneratorBatch):
+                losses, lengths = self.answer_losses(batch)
+                self._add(self.val_losses, batch, losses / lengths)
+            else:
+                super().validation_step(batch)
 
     def on_validation_epoch_end(self) -> None:
         """Log each task's loss over all its examples."""
