@@ -84,7 +84,7 @@ def _quality(trials: Sequence[Trial]) -> dict[str, float]:
 def _judged(trials: Sequence[Sequence[Trial]], stage: str, num_beams: int, compares: bool) -> list[Row]:
     """Averages of each variant over the test searches with a clicked item, and over their slices."""
     log = Log.open(trials[0][0].folder / "log")
-    searches = [search for search in log.contexts("test") if search.clicked]
+    searches = log.contexts("test").answered
     if not searches:
         raise UserError("No test search has a clicked item that is in the catalogue: choose an earlier test date.")
     relevant = [set(search.clicked) for search in searches]

@@ -18,6 +18,7 @@ from rich.progress import Progress
 from onesearch.artifacts import write_json
 from onesearch.evaluate.bootstrap import interval, resampled_means
 from onesearch.evaluate.ranker import Ranker
+from onesearch.log.searches import answered
 from onesearch.metrics.ranking import Values, hit_rate, hits, ndcg, pad, reciprocal_rank
 from onesearch.types import SearchContext
 
@@ -88,7 +89,7 @@ def compare(
     Raises:
         ValueError: no search can be judged, two systems share a name, or a ranking repeats an item.
     """
-    searches = [search for search in searches if search.clicked]
+    searches = answered(searches)
     names = [ranker.name for ranker in rankers]
     if not searches:
         raise ValueError("No test search has a clicked item that is in the catalogue: choose an earlier test date.")

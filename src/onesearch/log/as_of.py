@@ -40,9 +40,7 @@ SEARCHES = pa.schema(
 )
 SHOPPERS = pa.schema([("user_id", _TEXT), ("profile", _TEXT), *((f"first_{kind}", _LONG) for kind in KINDS)])
 QUERIES = pa.schema([("text", _TEXT), ("first_day", _INT)])  # first answered; null: never before the test boundary
-BEHAVIOURS = {
-    kind: pa.schema([("query" if kind == "queries" else "item", _INT), ("us", _LONG)]) for kind in KINDS
-}
+BEHAVIOURS = {kind: pa.schema([("query" if kind == "queries" else "item", _INT), ("us", _LONG)]) for kind in KINDS}
 """Microseconds since 1970-01-01."""
 
 
@@ -122,7 +120,7 @@ class AsOf:
         return self.values[kind].between(start, stop), self.times[kind].between(start, stop)
 
     def queries_seen(self, rows: Int64) -> Int64:
-        """Numbers of the queries of searches [n], each behind the recent queries that its prompt shows... """
+        """Numbers of the queries of searches [n], each behind the recent queries that its prompt shows..."""
         shoppers = self.shoppers.take(rows)
         known = self.counts["queries"].take(rows)
         first = np.zeros(len(rows), np.int64)

@@ -57,9 +57,7 @@ def _search_counts(searches: Table, boundary: int) -> Table:
     past = searches.filter(_.us < boundary)
     shown = past.mutate(impressed=_.impressed.fill_null(_.clicked))
     parts = [
-        shown.select("day", "query", item=_[column].unnest()).mutate(
-            **{name: _int(name == kind) for name in COUNTS}
-        )
+        shown.select("day", "query", item=_[column].unnest()).mutate(**{name: _int(name == kind) for name in COUNTS})
         for column, kind in (("impressed", "exposures"), ("clicked", "clicks"), ("purchased", "orders"))
     ]
     return ibis.union(*parts).select("query", "item", "day", *COUNTS)
@@ -194,5 +192,3 @@ def first_days(query_items: Table, names: Table) -> Table:
     """Every query with the first day on which it was answered; null where it never was before the test boundary."""
     first = query_items.group_by("query").agg(first_day=_.day.min())
     return names.left_join(first, "query").select("query", "text", "first_day").order_by("query")
-
-

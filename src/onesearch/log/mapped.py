@@ -190,7 +190,9 @@ class MappedTable:
         try:
             reader = pa.ipc.open_file(pa.memory_map(str(path)))
         except FileNotFoundError as error:
-            raise LogError(f"The log was prepared by another version of onesearch: {path} is missing. {again}") from error
+            raise LogError(
+                f"The log was prepared by another version of onesearch: {path} is missing. {again}"
+            ) from error
         except pa.ArrowInvalid as error:
             raise LogError(f"{path} is no Arrow file ({error}). {again}") from error
         for field in schema:

@@ -21,6 +21,7 @@ from onesearch.log.searches import Searches
 from onesearch.log.text import normalize_query
 from onesearch.types import SearchContext
 
+
 class Log:
     """A prepared log; tables are read when they are first asked for.
 
@@ -175,4 +176,3 @@ class Log:
     @cached_property
     def _vocabulary(self) -> Array:
         return self.items["item_id"].combine_chunks()
-
