@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from onesearch.log.derive import KINDS
-from onesearch.log.mapped import Int64, MappedTable, ragged_range
+from onesearch.log.mapped import Int64, Integers, MappedTable, ragged_range
 from onesearch.log.schema import MICROSECONDS_OF_DAY, RECENT
 from onesearch.types import SearchContext
 
@@ -111,7 +111,7 @@ class AsOf:
             long_order_times=tuple(order_times.tolist()),
         )
 
-    def _latest(self, kind: str, row: int, shopper: int, k: int) -> tuple[Int64, Int64]:
+    def _latest(self, kind: str, row: int, shopper: int, k: int) -> tuple[Integers, Integers]:
         """The latest `k` behaviours before a search and their times, oldest first: views."""
         if shopper < 0:
             return _NONE, _NONE
@@ -120,7 +120,7 @@ class AsOf:
         return self.values[kind].between(start, stop), self.times[kind].between(start, stop)
 
     def queries_seen(self, rows: Int64) -> Int64:
-        """Numbers of the queries of searches [n], each behind the recent queries that its prompt shows..."""
+        """Numbers of the queries of searches [n], each followed by those asked recently before it, oldest first."""
         shoppers = self.shoppers.take(rows)
         known = self.counts["queries"].take(rows)
         first = np.zeros(len(rows), np.int64)

@@ -2,8 +2,8 @@
 
     count(key, day) = Σ increments of `key` on days < day, of what happened before the test boundary
 
-Kept as running totals sorted by (key, day), so that a look-up is one binary search. In a prepared log they lie in mapped
-files, in which key and day are one number:
+Kept as running totals sorted by (key, day), so that a look-up is one binary search. In a prepared log they lie in
+mapped files, in which key and day are one number:
 
     stamp(key, day) = key · D + day − day_0        key = item row, or query number · N + item row
 

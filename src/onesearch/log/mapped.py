@@ -136,7 +136,7 @@ class Lists:
             found[at] = self.offsets[number][place + 1] - self.offsets[number][place]
         return found
 
-    def flat(self, rows: Int64) -> Int64:
+    def flat(self, rows: Int64) -> Integers:
         """The entries of the rows [n] one after the other, the rows in any order."""
         lengths = self.lengths(rows)
         ends = np.cumsum(lengths)
@@ -186,22 +186,17 @@ class MappedTable:
     """
 
     def __init__(self, path: Path, schema: pa.Schema) -> None:
-        again = "Prepare it again."
+        other = "The log was prepared by another version of onesearch"
         try:
             reader = pa.ipc.open_file(pa.memory_map(str(path)))
         except FileNotFoundError as error:
-            raise LogError(
-                f"The log was prepared by another version of onesearch: {path} is missing. {again}"
-            ) from error
+            raise LogError(f"{other}: {path} is missing. Prepare it again.") from error
         except pa.ArrowInvalid as error:
-            raise LogError(f"{path} is no Arrow file ({error}). {again}") from error
+            raise LogError(f"{path} is no Arrow file ({error}). Prepare it again.") from error
         for field in schema:
             place = reader.schema.get_field_index(field.name)
             if place < 0 or reader.schema.field(place).type != field.type:
-                raise LogError(
-                    f"The log was prepared by another version of onesearch: '{field.name}' is missing from {path}. "
-                    f"{again}"
-                )
+                raise LogError(f"{other}: '{field.name}' is missing from {path}. Prepare it again.")
         self.schema = reader.schema
         self.metadata = {key.decode(): value.decode() for key, value in (reader.schema.metadata or {}).items()}
         self.batches = [reader.get_batch(number) for number in range(reader.num_record_batches)]

@@ -1,15 +1,15 @@
-"""Searches of a prepared log as a sequence that holds none of them: each is cut from the mapped files when asked for."""
+"""Searches of a prepared log as a sequence that holds none: each is cut from the mapped files when it is asked for."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import Any, NamedTuple, overload
+from typing import NamedTuple, overload
 
 import numpy as np
 import numpy.typing as npt
 
 from onesearch.log.as_of import AsOf
 from onesearch.log.derive import KINDS
-from onesearch.log.mapped import Int64
+from onesearch.log.mapped import Int64, Integers
 from onesearch.types import SearchContext
 
 _MANY = 1 << 16
@@ -77,7 +77,10 @@ class Searches(Sequence[SearchContext]):
     @property
     def have_history(self) -> npt.NDArray[np.bool_]:
         """Whether anything that its user did before is known, [S]."""
-        return np.any([self.source.counts[kind].take(self.rows) > 0 for kind in KINDS], axis=0)
+        known: npt.NDArray[np.bool_] = np.zeros(len(self), bool)
+        for kind in KINDS:
+            known |= self.source.counts[kind].take(self.rows) > 0
+        return known
 
     @property
     def search_ids(self) -> list[str]:
@@ -147,7 +150,7 @@ class ClickedPairs(Sequence[tuple[str, int]]):
         return source.texts[source.queries[row]], source.clicked.entry(row, number - before)
 
     @property
-    def items(self) -> Int64:
+    def items(self) -> Integers:
         """The item rows alone, [P]."""
         return self.searches.source.clicked.flat(self.searches.rows)
 
@@ -159,7 +162,7 @@ class ClickedPairs(Sequence[tuple[str, int]]):
         return ClickedItems(self.searches.source.texts.take(known), self.items[order], starts)
 
 
-class ClickedItems(Mapping[str, npt.NDArray[np.integer[Any]]]):
+class ClickedItems(Mapping[str, Integers]):
     """Query → the item rows clicked for it, as often as they were, in the order of time.
 
     Args:
@@ -168,12 +171,12 @@ class ClickedItems(Mapping[str, npt.NDArray[np.integer[Any]]]):
         starts: where the items of each begin, [Q].
     """
 
-    def __init__(self, queries: Sequence[str], items: Int64, starts: Int64) -> None:
+    def __init__(self, queries: Sequence[str], items: Integers, starts: Int64) -> None:
         self.number = {query: number for number, query in enumerate(queries)}
         self.items_clicked = items
         self.bounds = np.append(starts, len(items))
 
-    def __getitem__(self, query: str) -> npt.NDArray[np.integer[Any]]:
+    def __getitem__(self, query: str) -> Integers:
         number = self.number[query]
         return self.items_clicked[self.bounds[number] : self.bounds[number + 1]]
 
@@ -214,12 +217,12 @@ def pairs_of(searches: Sequence[SearchContext]) -> Sequence[tuple[str, int]]:
     return [(found.query, item) for found in searches for item in found.clicked]
 
 
-def items_of(pairs: Sequence[tuple[str, int]]) -> Int64:
+def items_of(pairs: Sequence[tuple[str, int]]) -> Integers:
     """The item rows of clicked pairs, [P]."""
     return pairs.items if isinstance(pairs, ClickedPairs) else np.array([item for _, item in pairs], np.int64)
 
 
-def items_by_query(pairs: Sequence[tuple[str, int]]) -> Mapping[str, npt.NDArray[np.integer[Any]]]:
+def items_by_query(pairs: Sequence[tuple[str, int]]) -> Mapping[str, Integers]:
     """The items clicked for each query, repeated as often as clicked, in the order of the pairs."""
     if isinstance(pairs, ClickedPairs):
         return pairs.by_query()
