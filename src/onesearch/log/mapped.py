@@ -66,7 +66,9 @@ class Numbers:
 
     def between(self, start: int, stop: int) -> Integers:
         """The rows of a range; a view where they lie in one batch."""
-        first, last = start // self.size, max(start, stop - 1) // self.size
+        if start == stop:
+            return self.parts[0][:0]
+        first, last = start // self.size, (stop - 1) // self.size
         if first == last:
             return self.parts[first][start - first * self.size : stop - first * self.size]
         ends = ((number * self.size, part) for number, part in enumerate(self.parts[first : last + 1], first))
