@@ -89,7 +89,7 @@ def _events(
 
 def _drawn(weights: npt.NDArray[np.float64], count: int, rng: np.random.Generator) -> Int64:
     ends = np.cumsum(weights)
-    return np.searchsorted(ends, rng.random(count) * ends[-1]).clip(max=len(weights) - 1)
+    return np.asarray(np.searchsorted(ends, rng.random(count) * ends[-1]).clip(max=len(weights) - 1), np.int64)
 
 
 def _times(length: float, count: int, rng: np.random.Generator) -> "pa.Array[Any]":

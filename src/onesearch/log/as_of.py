@@ -15,9 +15,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from onesearch.log.derive import KINDS
 from onesearch.log.mapped import Int64, Integers, MappedTable, ragged_range
-from onesearch.log.schema import MICROSECONDS_OF_DAY, RECENT
+from onesearch.log.schema import KINDS, MICROSECONDS_OF_DAY, RECENT
 from onesearch.types import SearchContext
 
 FOLDER = "as_of"
@@ -39,7 +38,7 @@ SEARCHES = pa.schema(
     ]
 )
 SHOPPERS = pa.schema([("user_id", _TEXT), ("profile", _TEXT), *((f"first_{kind}", _LONG) for kind in KINDS)])
-QUERIES = pa.schema([("text", _TEXT), ("first_day", _INT)])  # first answered; null: never before the test boundary
+QUERIES = pa.schema([("text", _TEXT), ("first_day", _INT)])  # first answered, `NEVER`: not before the test boundary
 BEHAVIOURS = {kind: pa.schema([("query" if kind == "queries" else "item", _INT), ("us", _LONG)]) for kind in KINDS}
 """Microseconds since 1970-01-01."""
 

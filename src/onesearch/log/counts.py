@@ -18,13 +18,13 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from onesearch.log.mapped import MappedTable, Numbers, by_batch
+from onesearch.log.schema import COUNTS, NEVER
 
 Int64: TypeAlias = npt.NDArray[np.int64]
 
-NUM_COUNTS = 3  # exposures, clicks, orders
-CLICKS = 1
+CLICKS = COUNTS.index("clicks")
 
-TOTALS = pa.schema([("stamp", pa.int64()), *((name, pa.int64()) for name in ("exposures", "clicks", "orders"))])
+TOTALS = pa.schema([("stamp", pa.int64()), *((name, pa.int64()) for name in COUNTS)])
 """Columns of a mapped file of running totals."""
 
 
@@ -62,7 +62,7 @@ class RunningTotals:
 
     def before(self, keys: Int64, days: Int64) -> Int64:
         """Totals of keys [n] before days [n]: [n, 3]. No key is a negative one."""
-        found = np.zeros((len(keys), NUM_COUNTS), np.int64)
+        found = np.zeros((len(keys), len(COUNTS)), np.int64)
         if not len(self.starts):
             return found
         day = np.clip(days - self.first_day, 0, self.num_days - 1)
@@ -121,12 +121,13 @@ class PairCounts:
     """Exposures, clicks and orders of each (query, item) inside search.
 
     Args:
-        first_days: normalised query → the day on which it was first answered; the place of a query is its number.
+        first_days: normalised query → the day on which it was first answered, or `NEVER`; the place of a query is its
+            number.
         num_items: N.
         totals: by query number · N + item row.
     """
 
-    def __init__(self, first_days: Mapping[str, int | None], num_items: int, totals: RunningTotals) -> None:
+    def __init__(self, first_days: Mapping[str, int], num_items: int, totals: RunningTotals) -> None:
         self._first_days = first_days
         self._query_number = {query: number for number, query in enumerate(first_days)}
         self._num_items = num_items
@@ -161,6 +162,6 @@ class PairCounts:
             KeyError: it never was before the test boundary.
         """
         day = self._first_days[query]
-        if day is None:
+        if day == NEVER:
             raise KeyError(query)
         return day

@@ -15,12 +15,7 @@ All tables are those of `coded.Coded`.
 import ibis
 from ibis import Table, _
 
-from onesearch.log.schema import COLD_START
-
-KINDS = ("queries", "search_clicks", "clicks", "orders")
-"""What a shopper does: the queries asked, items clicked in search, clicked anywhere, ordered anywhere."""
-
-COUNTS = ("exposures", "clicks", "orders")
+from onesearch.log.schema import COLD_START, COUNTS, KINDS, NEVER
 
 
 def queries(searches: Table, boundary: int) -> Table:
@@ -189,6 +184,8 @@ def _int(value: int) -> ibis.expr.types.IntegerScalar:
 
 
 def first_days(query_items: Table, names: Table) -> Table:
-    """Every query with the first day on which it was answered; null where it never was before the test boundary."""
+    """Every query with the first day on which it was answered; `NEVER` where that was not before the test boundary."""
     first = query_items.group_by("query").agg(first_day=_.day.min())
-    return names.left_join(first, "query").select("query", "text", "first_day").order_by("query")
+    found = names.left_join(first, "query")
+    # Under a null lies what happened to be in memory: a file would differ from one preparation to the next.
+    return found.select("query", "text", first_day=_.first_day.fill_null(NEVER)).order_by("query")

@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from onesearch.log.as_of import AsOf
-from onesearch.log.derive import KINDS
 from onesearch.log.mapped import Int64, Integers
+from onesearch.log.schema import KINDS
 from onesearch.types import SearchContext
 
 _MANY = 1 << 16
