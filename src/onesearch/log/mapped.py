@@ -62,7 +62,7 @@ class Numbers:
         return (len(self.parts) - 1) * self.size + len(self.parts[-1])
 
     def __getitem__(self, row: int) -> int:
-        return int(self.parts[row // self.size][row % self.size])
+        return self.parts[row // self.size].item(row % self.size)
 
     def between(self, start: int, stop: int) -> Integers:
         """The rows of a range; a view where they lie in one batch."""
@@ -92,9 +92,15 @@ class Texts:
     def __init__(self, parts: list[Array]) -> None:
         self.parts = parts
         self.size = max(1, len(parts[0])) if parts else 1
+        # By hand: an Arrow scalar for each text would take longer than all else that a search is cut from.
+        buffers = [part.buffers() for part in parts]
+        self.offsets = [np.frombuffer(offsets, np.int64) for _, offsets, _ in buffers]
+        self.bytes = [memoryview(content or b"") for _, _, content in buffers]
 
     def __getitem__(self, row: int) -> str:
-        return str(self.parts[row // self.size][row % self.size].as_py())
+        number, place = divmod(row, self.size)
+        offsets = self.offsets[number]
+        return str(self.bytes[number][offsets.item(place) : offsets.item(place + 1)], "utf-8")
 
     def take(self, rows: Int64) -> list[str]:
         """The rows [n], in any order."""
@@ -120,15 +126,15 @@ class Lists:
         self.size = max(1, len(parts[0])) if parts else 1
         self.offsets = [np.asarray(part.offsets) for part in parts]
         self.values = [np.asarray(part.values) for part in parts]
-        self.nulls = [np.asarray(part.is_null()) if part.null_count else None for part in parts]
+        valid = (part.buffers()[0] if part.null_count else None for part in parts)
+        self.valid = [None if bits is None else np.frombuffer(bits, np.uint8) for bits in valid]
 
     def __getitem__(self, row: int) -> tuple[int, ...] | None:
         number, place = divmod(row, self.size)
-        nulls = self.nulls[number]
-        if nulls is not None and nulls[place]:
+        valid, offsets = self.valid[number], self.offsets[number]
+        if valid is not None and not valid.item(place // 8) >> place % 8 & 1:
             return None
-        start, stop = self.offsets[number][place : place + 2]
-        return tuple(self.values[number][start:stop].tolist())
+        return tuple(self.values[number][offsets.item(place) : offsets.item(place + 1)].tolist())
 
     def lengths(self, rows: Int64) -> Int64:
         """Length of each of the rows [n], in any order; 0 where null."""
