@@ -1,4 +1,4 @@
-"""Searches as a sequence and as columns: the same as walking all contexts. Batches are small, so that rows cross them."""
+"""Searches as a sequence and as columns: the same as walking all contexts. Batches are small, so that rows cross."""
 
 import datetime as dt
 import tempfile
