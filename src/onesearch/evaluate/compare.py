@@ -18,7 +18,7 @@ from rich.progress import Progress
 from onesearch.artifacts import write_json
 from onesearch.evaluate.bootstrap import interval, resampled_means
 from onesearch.evaluate.ranker import Ranker
-from onesearch.log.searches import answered
+from onesearch.log.searches import answered, have_history, outcomes_of
 from onesearch.metrics.ranking import Values, hit_rate, hits, ndcg, pad, reciprocal_rank
 from onesearch.types import SearchContext
 
@@ -108,13 +108,9 @@ def compare(
 
 def slices(searches: Sequence[SearchContext], seen_queries: AbstractSet[str]) -> dict[str, NDArray[np.bool_]]:
     """Which of [S] searches belong to each slice: a name → [S] bool."""
-    unseen = np.array([search.query not in seen_queries for search in searches], dtype=bool)
-    returning = np.array([_has_history(search) for search in searches], dtype=bool)
+    unseen = np.array([found.query not in seen_queries for found in outcomes_of(searches)], dtype=bool)
+    returning = have_history(searches)
     return dict(zip(SLICES, (np.ones(len(searches), dtype=bool), unseen, returning, ~returning), strict=True))
-
-
-def _has_history(search: SearchContext) -> bool:
-    return bool(search.recent_queries or search.recent_clicks or search.long_clicks or search.long_orders)
 
 
 def _answers(rankers: Sequence[Ranker], searches: Sequence[SearchContext], size: int) -> list[list[list[int]]]:
@@ -145,7 +141,7 @@ def without_answer(search: SearchContext) -> SearchContext:
 
 def _judge(answers: Sequence[Sequence[int]], searches: Sequence[SearchContext]) -> Values:
     """[S, metrics] in the order of METRICS."""
-    relevant = [set(search.clicked) for search in searches]
+    relevant = [set(found.clicked) for found in outcomes_of(searches)]
     found = hits(pad(answers, DEPTH), relevant)
     num_relevant = np.array([len(items) for items in relevant])
     first = [hit_rate(found, k) for k in (1, 5, 10)]

@@ -205,6 +205,14 @@ def queries_of(searches: Sequence[SearchContext]) -> list[str]:
     return searches.queries() if isinstance(searches, Searches) else sorted({found.query for found in searches})
 
 
+def have_history(searches: Sequence[SearchContext]) -> npt.NDArray[np.bool_]:
+    """Whether anything that its user did before is known, [S]."""
+    if isinstance(searches, Searches):
+        return searches.have_history
+    known = (c.recent_queries or c.recent_clicks or c.long_clicks or c.long_orders for c in searches)
+    return np.array([bool(behaviours) for behaviours in known], bool)
+
+
 def outcomes_of(searches: Sequence[SearchContext]) -> Iterable[Outcome | SearchContext]:
     """What each led to."""
     return searches.outcomes() if isinstance(searches, Searches) else searches

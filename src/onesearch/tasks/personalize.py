@@ -77,7 +77,8 @@ class SearchToItem(Task):
 
     def repeats(self, corpus: Corpus) -> NDArray[np.float64]:
         """As often as `weight` says over all searches, the more often the later."""
-        shares = 0.5 ** ((corpus.days.max(initial=0) - corpus.days) / self.half_life)  # 1 on the last day
+        days = corpus.days
+        shares = 0.5 ** ((days.max(initial=0) - days) / self.half_life)  # 1 on the last day
         repeats: NDArray[np.float64] = shares * (self.weight * len(shares) / max(1.0, shares.sum()))
         return repeats
 

@@ -31,7 +31,7 @@ class Corpus:
     babble: Sequence[str] = ()  # queries that mean nothing
     fragments: Sequence[tuple[str, ...]] = ()  # of each item's title, as a shopper would type them
 
-    @cached_property
+    @property
     def days(self) -> NDArray[np.int64]:
         """The day of each search."""
         return days_of(self.searches)
@@ -39,9 +39,10 @@ class Corpus:
     @cached_property
     def searches_of_day(self) -> dict[int, range | NDArray[np.int64]]:
         """Places of the searches of each day."""
-        order = np.argsort(self.days, kind="stable")
-        days, starts = np.unique(self.days[order], return_index=True)
-        in_order = (self.days[1:] >= self.days[:-1]).all()  # as a log is: then a range tells a day's searches
+        of_each = self.days
+        order = np.argsort(of_each, kind="stable")
+        days, starts = np.unique(of_each[order], return_index=True)
+        in_order = (of_each[1:] >= of_each[:-1]).all()  # as a log is: then a range tells a day's searches
         places = range(len(order)) if in_order else order
         bounds = [*starts.tolist(), len(order)]
         return {day: places[start:end] for day, start, end in zip(days.tolist(), bounds, bounds[1:], strict=False)}
