@@ -3,6 +3,7 @@
 item       row of the items table
 shopper    place among the users who search, by ID; null: nobody is known
 query      place among the distinct normalised queries, in the order of their bytes
+place      of a search's or an item's ID among all of these IDs, in the order of their bytes: what orders equal times
 """
 
 from typing import Any, NamedTuple
@@ -19,9 +20,9 @@ from onesearch.log.schema import MICROSECONDS_OF_DAY, SPLITS, Array, Column, Tab
 class Coded(NamedTuple):
     """A log in numbers."""
 
-    searches: pa.Table  # number, search_id, shopper, us, day, split, query, clicked, purchased, impressed
-    events: pa.Table  # shopper, us, day, item, item_id, action
-    items: pa.Table  # item, place: its place among the item IDs in the order of their bytes
+    searches: pa.Table  # number, search_id, place, shopper, us, day, split, query, clicked, purchased, impressed
+    events: pa.Table  # place of the item, shopper, us, day, item, action
+    items: pa.Table  # item, place
     shoppers: pa.Table  # shopper, user_id
     queries: pa.Table  # query, text
 
@@ -31,9 +32,13 @@ def code(tables: Tables) -> Coded:
     searches, events, items = (tables[name] for name in ("searches", "events", "items"))
     item_ids = items["item_id"].combine_chunks()
     users, queries = sorted_texts(searches["user_id"]), sorted_texts(searches["query_key"])
+    places = pc.rank(pa.concat_arrays([item_ids, searches["search_id"].combine_chunks()]), tiebreaker="dense")
+    of_items, of_searches = places.slice(0, len(items)), places.slice(len(items))
+    item_of_event = pc.index_in(events["item_id"], item_ids)
     columns = {
         "number": pa.array(np.arange(len(searches))),
         "search_id": searches["search_id"],
+        "place": of_searches,
         "shopper": pc.index_in(searches["user_id"], users),
         **_stamps(searches),
         "split": pc.index_in(searches["split"], pa.array(SPLITS)),
@@ -43,16 +48,14 @@ def code(tables: Tables) -> Coded:
     outside = {
         "shopper": pc.index_in(events["user_id"], users),
         **_stamps(events),
-        "item": pc.index_in(events["item_id"], item_ids),
-        "item_id": events["item_id"],
+        "place": of_items.take(item_of_event),
+        "item": item_of_event,
         "action": events["action"],
     }
-    places = np.empty(len(items), np.int32)
-    places[np.asarray(pc.sort_indices(item_ids))] = np.arange(len(items))
     return Coded(
         pa.table(columns),
         pa.table(outside),
-        pa.table({"item": pa.array(np.arange(len(items), dtype=np.int32)), "place": places}),
+        pa.table({"item": pa.array(np.arange(len(items), dtype=np.int32)), "place": of_items}),
         _numbered("shopper", "user_id", users),
         _numbered("query", "text", queries),
     )

@@ -35,31 +35,45 @@ def named_queries(counted: Table, names: Table) -> Table:
     return named.order_by(ibis.desc("pv"), "query")
 
 
-def query_item_days(searches: Table, boundary: int) -> Table:
-    """Running totals of (query, item) inside search at the end of each day on which they changed."""
-    return _running(_search_counts(searches, boundary), ["query", "item"])
-
-
-def item_days(searches: Table, events: Table, boundary: int) -> Table:
-    """Running totals of items; purchases outside search count as orders, clicks outside it do not count."""
-    inside = _search_counts(searches, boundary).drop("query")
-    bought = events.filter(_.us < boundary, _.action == "purchase")
-    outside = bought.select("item", "day", exposures=_int(0), clicks=_int(0), orders=_int(1))
-    return _running(inside.union(outside), ["item"])
-
-
-def _search_counts(searches: Table, boundary: int) -> Table:
+def daily_counts(searches: Table, boundary: int) -> Table:
+    """What happened to (query, item) inside search on each day before the test boundary."""
     past = searches.filter(_.us < boundary)
     shown = past.mutate(impressed=_.impressed.fill_null(_.clicked))
     parts = [
         shown.select("day", "query", item=_[column].unnest()).mutate(**{name: _int(name == kind) for name in COUNTS})
         for column, kind in (("impressed", "exposures"), ("clicked", "clicks"), ("purchased", "orders"))
     ]
-    return ibis.union(*parts).select("query", "item", "day", *COUNTS)
+    return _summed(ibis.union(*parts), ["query", "item", "day"])
 
 
-def _running(increments: Table, keys: list[str]) -> Table:
-    daily = increments.group_by([*keys, "day"]).agg(**{name: _[name].sum() for name in COUNTS})
+def query_item_days(daily: Table) -> Table:
+    """Running totals of (query, item) inside search at the end of each day on which they changed.
+
+    Args:
+        daily: the result of `daily_counts`.
+    """
+    return _running(daily, ["query", "item"])
+
+
+def item_days(daily: Table, events: Table, boundary: int) -> Table:
+    """Running totals of items; purchases outside search count as orders, clicks outside it do not count.
+
+    Args:
+        daily: the result of `daily_counts`.
+        events: all events.
+        boundary: the test's start in microseconds since 1970.
+    """
+    bought = events.filter(_.us < boundary, _.action == "purchase")
+    outside = bought.select("item", "day", exposures=_int(0), clicks=_int(0), orders=_int(1))
+    inside = daily.select("item", "day", *COUNTS)
+    return _running(_summed(inside.union(outside), ["item", "day"]), ["item"])
+
+
+def _summed(increments: Table, keys: list[str]) -> Table:
+    return increments.group_by(keys).agg(**{name: _[name].sum().cast("int64") for name in COUNTS})
+
+
+def _running(daily: Table, keys: list[str]) -> Table:
     until_now = ibis.window(group_by=keys, order_by="day", preceding=None, following=0)
     return daily.select(*keys, "day", **{name: _[name].sum().over(until_now).cast("int64") for name in COUNTS})
 
@@ -67,7 +81,7 @@ def _running(increments: Table, keys: list[str]) -> Table:
 def behaviours(searches: Table, events: Table) -> dict[str, Table]:
     """All behaviours of each of `KINDS`, shopper by shopper in the order of their time: (query or item, us)."""
     known, outside = searches.filter(_.shopper.notnull()), events.filter(_.shopper.notnull())
-    asked = known.select("shopper", "us", "query", tie="search_id", position=_int(0))
+    asked = known.select("shopper", "us", "query", "place", position=_int(0))
     clicked, ordered = (_entries(known, column) for column in ("clicked", "purchased"))
     kinds = {
         "queries": asked,
@@ -75,7 +89,7 @@ def behaviours(searches: Table, events: Table) -> dict[str, Table]:
         "clicks": clicked.union(_of(outside, "click")),
         "orders": ordered.union(_of(outside, "purchase")),
     }
-    return {kind: found.order_by("shopper", "us", "tie", "position") for kind, found in kinds.items()}
+    return {kind: found.order_by("shopper", "us", "place", "position") for kind, found in kinds.items()}
 
 
 def shoppers(searches: Table, events: Table, users: Table, names: Table) -> Table:
@@ -100,11 +114,11 @@ def contexts(searches: Table, events: Table, query_items: Table, items: Table) -
     rows = rows.left_join(_cold_start(searches, query_items, items), ["query", "day"], rname="{name}_cold")
     counts = {f"num_{kind}": _[f"num_{kind}"].fill_null(0) for kind in KINDS}
     chosen = rows.select(
-        "search_id", "us", "query", "day", "split", "cold_start", "clicked", "purchased", "impressed",
+        "search_id", "place", "us", "query", "day", "split", "cold_start", "clicked", "purchased", "impressed",
         shopper=_.shopper.fill_null(-1), **counts,
     )  # fmt: skip
     # The time alone does not order equal times: without the ID two runs could differ.
-    return chosen.order_by("us", "search_id")
+    return chosen.order_by("us", "place")
 
 
 def _steps(searches: Table, events: Table) -> Table:
@@ -148,12 +162,12 @@ def _cold_start(searches: Table, query_items: Table, items: Table) -> Table:
     about sorts before its own change. A join of the two would grow with the square of the days.
     """
     changes = query_items.filter(_.clicks > 0).select("query", "item", "day", "clicks", after=_int(1))
-    clicked = changes.select("query", "item").distinct()
-    asked = searches.select("query", "day").distinct().join(clicked, "query")
+    clicked = changes.group_by("query", "item").agg(since=_.day.min())
+    asked = searches.select("query", "day").distinct().join(clicked, "query").filter(_.day > _.since)
     marks = changes.union(asked.select("query", "item", "day", clicks=ibis.null("int64"), after=_int(0)))
     until_now = ibis.window(group_by=["query", "item"], order_by=["day", "after"], preceding=None, following=0)
     known = marks.select("query", "item", "day", "after", clicks=_.clicks.max().over(until_now))
-    valid = known.filter(_.after == 0, _.clicks.notnull()).join(items, "item")
+    valid = known.filter(_.after == 0).join(items, "item")
     best = ibis.window(group_by=["query", "day"], order_by=[ibis.desc("clicks"), "place"])
     top = valid.mutate(rank=ibis.row_number().over(best)).filter(_.rank < COLD_START)
     return top.group_by("query", "day").agg(cold_start=_.item.collect(order_by="rank"))
@@ -166,12 +180,12 @@ def _profiles(users: Table) -> Table:
 
 def _entries(searches: Table, column: str) -> Table:
     """One row for each entry of a list column, in its order."""
-    rows = searches.select("shopper", "us", tie="search_id", item=column).unnest("item", offset="position")
-    return rows.select("shopper", "us", "item", "tie", position=_.position.cast("int64"))
+    rows = searches.select("shopper", "us", "place", item=column).unnest("item", offset="position")
+    return rows.select("shopper", "us", "item", "place", position=_.position.cast("int64"))
 
 
 def _of(outside: Table, action: str) -> Table:
-    return outside.filter(_.action == action).select("shopper", "us", "item", tie="item_id", position=_int(0))
+    return outside.filter(_.action == action).select("shopper", "us", "item", "place", position=_int(0))
 
 
 def stamped(totals: Table, stamp: ibis.Value) -> Table:

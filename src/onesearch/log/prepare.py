@@ -87,8 +87,9 @@ def _derive(tables: Tables, boundary: int, folder: Path) -> None:
     del coded
     counted = derive.queries(searches, boundary)
     _write(connection.to_pyarrow(derive.named_queries(counted, names)), folder / "queries.parquet")
-    pairs = connection.create_table("query_item_days", derive.query_item_days(searches, boundary), temp=True)
-    days = connection.create_table("item_days", derive.item_days(searches, events, boundary), temp=True)
+    daily = connection.create_table("daily_counts", derive.daily_counts(searches, boundary), temp=True)
+    pairs = connection.create_table("query_item_days", derive.query_item_days(daily), temp=True)
+    days = connection.create_table("item_days", derive.item_days(daily, events, boundary), temp=True)
 
     def write(file: str, schema: pa.Schema, rows: ibis.Table) -> None:
         write_mapped(folder / as_of.FOLDER / file, schema, _batches(connection, rows))
