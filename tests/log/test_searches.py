@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from marketplace import START, items, prepared, random_tables, search
 
-from onesearch.log import mapped
+from onesearch.log import mapped_files
 from onesearch.log.schema import table_of
 from onesearch.log.searches import (
     ClickedPairs,
@@ -33,7 +33,7 @@ ALL = "train", "validation", "test"
 @pytest.fixture(scope="module")
 def log(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(mapped, "ROWS", 7)
+        patch.setattr(mapped_files, "ROWS", 7)
         return prepared(random_tables(8), tmp_path_factory.mktemp("searches"))
 
 

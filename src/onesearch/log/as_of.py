@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from onesearch.log.mapped import Int64, Integers, MappedTable, ragged_range
+from onesearch.log.mapped_files import Int64, Integers, MappedTable, ragged_range
 from onesearch.log.schema import KINDS, MICROSECONDS_OF_DAY, RECENT
 from onesearch.types import SearchContext
 

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from onesearch.log.mapped import sorted_texts
+from onesearch.log.mapped_files import sorted_texts
 from onesearch.log.ragged import Ragged, lists
 from onesearch.log.schema import MICROSECONDS_OF_DAY, SPLITS, Array, Column, Tables
 

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from onesearch.log.mapped import MappedTable, Numbers, by_batch
+from onesearch.log.mapped_files import MappedTable, Numbers, by_batch
 from onesearch.log.schema import COUNTS, NEVER
 
 Int64: TypeAlias = npt.NDArray[np.int64]

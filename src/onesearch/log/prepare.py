@@ -14,7 +14,7 @@ from onesearch.artifacts import writing
 from onesearch.log import as_of, derive
 from onesearch.log.coded import code
 from onesearch.log.counts import TOTALS
-from onesearch.log.mapped import ROWS, write_mapped
+from onesearch.log.mapped_files import ROWS, write_mapped
 from onesearch.log.report import LogError, Report, rejected_table
 from onesearch.log.schema import Tables
 from onesearch.log.sources.source import Source

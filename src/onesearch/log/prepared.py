@@ -14,7 +14,7 @@ from onesearch.artifacts import Manifest, verify
 from onesearch.log.as_of import FOLDER, QUERIES, AsOf
 from onesearch.log.counts import CLICKS, TOTALS, ItemCounts, PairCounts, RunningTotals
 from onesearch.log.live import live_context
-from onesearch.log.mapped import MappedTable
+from onesearch.log.mapped_files import MappedTable
 from onesearch.log.report import LogError
 from onesearch.log.schema import MICROSECONDS_OF_DAY, SPLITS, Array, Column
 from onesearch.log.searches import Searches

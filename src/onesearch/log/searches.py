@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from onesearch.log.as_of import AsOf
-from onesearch.log.mapped import Int64, Integers
+from onesearch.log.mapped_files import Int64, Integers
 from onesearch.log.schema import KINDS
 from onesearch.types import SearchContext
 

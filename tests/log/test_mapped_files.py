@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from onesearch.log import mapped
+from onesearch.log import mapped_files
 from onesearch.log.counts import ItemCounts, RunningTotals
-from onesearch.log.mapped import MappedTable, Numbers, write_mapped
+from onesearch.log.mapped_files import MappedTable, Numbers, write_mapped
 
 SCHEMA = pa.schema([("number", pa.int32()), ("text", pa.large_string()), ("items", pa.large_list(pa.int32()))])
 
@@ -34,7 +34,7 @@ def written(rows, sizes, folder):
     cuts = [0, *sorted(min(size, len(rows)) for size in sizes), len(rows)]
     batches = [whole.slice(start, end - start) for start, end in pairwise(cuts)]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(mapped, "ROWS", 3)
+        patch.setattr(mapped_files, "ROWS", 3)
         write_mapped(folder / "rows.arrow", SCHEMA, batches)
     return MappedTable(folder / "rows.arrow", SCHEMA)
 
