@@ -11,6 +11,7 @@ samples   prompts with their answers a second, `SearchToItem` at random over all
 memory    anonymous memory (RssAnon) behind all that, beside the size of the mapped files. A mapped page is the kernel's
           to take back, so it is not counted.
 
+Times are the processor's, those of all threads: what else runs on the machine disturbs them less than the clock's.
 Every size has a process of its own. The encoder is a stub that adds up vectors of words; what comes behind it is what
 trains. Beside it stands the former way, `former_contexts`: the history of every search written out, read into a
 list of tuples. Its prepare is the writing of that table alone.
@@ -79,28 +80,28 @@ def prepared(folder: Path, num_searches: int, former: bool) -> Figures:
         log = Log.open(folder)
         tables = {name: getattr(log, name) for name in ("items", "users", "searches", "events")}
         boundary = log.manifest.facts["split"]["test_from_us"]
-        with clocked(figures, "prepare s"):
+        with clocked(figures, "prepare, CPU s"):
             write_contexts(tables, boundary, 1000, folder.parent / "former.parquet")
     else:
         source = LargeLog(num_searches)
         raw = source.read()
         source.read = lambda: raw  # type: ignore[method-assign]  # drawing is no part of it
-        with clocked(figures, "prepare s"):
+        with clocked(figures, "prepare, CPU s"):
             prepare(source, folder)
-    return figures | {"prepare peak MB": _status("VmHWM")}
+    return figures | {"prepare, peak MB": _status("VmHWM")}
 
 
 def measured(folder: Path, num_samples: int, former: bool) -> Figures:
     """Open the log, set the samples up and write some."""
     torch.set_num_threads(1)
     figures: Figures = {}
-    with clocked(figures, "hash s"):
+    with clocked(figures, "hash, CPU s"):
         log = Log.open(folder)
     khqe, tokenizer = _khqe(log)
     gc.collect()
-    figures["memory before MB"] = _status("RssAnon")
+    figures["memory before, MB"] = _status("RssAnon")
     searches: Any
-    with clocked(figures, "open s"):
+    with clocked(figures, "open, CPU s"):
         if former:
             contexts = read_contexts(folder.parent / "former.parquet", log.items["item_id"].combine_chunks())
             splits = dict(zip(log.searches["search_id"].to_pylist(), log.searches["split"].to_pylist(), strict=True))
@@ -108,7 +109,7 @@ def measured(folder: Path, num_samples: int, former: bool) -> Figures:
             del contexts, splits, log.searches
         else:
             searches = log.contexts("train").answered
-    with clocked(figures, "set up s"):
+    with clocked(figures, "set up, CPU s"):
         khqe.remember(log)
         corpus = build_corpus(log, khqe, searches, num_typos=4, num_fragments=2, seed=0)
         _learn(khqe, searches)
@@ -117,15 +118,15 @@ def measured(folder: Path, num_samples: int, former: bool) -> Figures:
     writer = khqe.writer(tokenizer, Views(fold_sids=True))
     examples = Examples([task], corpus, writer, seed=0)
     places = random.Random(0).choices(range(len(searches)), k=num_samples)
-    figures["contexts/s"] = _speed(lambda: [searches[place] for place in places], num_samples)
+    figures["contexts/CPU s"] = _speed(lambda: [searches[place] for place in places], num_samples)
     for draw, place in enumerate(places[:200]):
         examples.write(Example(1, 0, draw, place))  # warm: caches of texts and answers
     written = [Example(0, 0, draw, place) for draw, place in enumerate(places)]
-    figures["samples/s"] = _speed(lambda: [examples.write(example) for example in written], num_samples)
+    figures["samples/CPU s"] = _speed(lambda: [examples.write(example) for example in written], num_samples)
     gc.collect()
-    figures["memory MB"] = _status("RssAnon")
+    figures["memory, MB"] = _status("RssAnon")
     files = (folder / "as_of").iterdir()
-    figures["mapped files MB"] = sum(path.stat().st_size for path in files) / 2**20
+    figures["mapped files, MB"] = sum(path.stat().st_size for path in files) / 2**20
     return figures
 
 
@@ -160,15 +161,15 @@ def same(folder: Path, _: int, __: bool) -> Figures:
 @contextmanager
 def clocked(figures: Figures, name: str) -> Iterator[None]:
     """Note how long the block takes."""
-    start = time.perf_counter()
+    start = time.process_time()
     yield
-    figures[name] = time.perf_counter() - start
+    figures[name] = time.process_time() - start
 
 
 def _speed(work: Callable[[], Any], count: int) -> float:
-    start = time.perf_counter()
+    start = time.process_time()
     work()
-    return count / (time.perf_counter() - start)
+    return count / (time.process_time() - start)
 
 
 def _status(name: str) -> float:
