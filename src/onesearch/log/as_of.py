@@ -10,6 +10,7 @@ A history is the latest k of the first n behaviours of its shopper: each is writ
 Items are rows of the items table, so that nothing is looked up when a log is opened.
 """
 
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,9 @@ from onesearch.log.schema import KINDS, MICROSECONDS_OF_DAY, RECENT
 from onesearch.types import SearchContext
 
 FOLDER = "as_of"
+
+MOST_TEXTS = 1 << 14
+"""Queries that are kept as texts: a few megabytes."""
 
 _INT, _LONG, _TEXT, _ITEMS = pa.int32(), pa.int64(), pa.large_string(), pa.large_list(pa.int32())
 
@@ -75,6 +79,7 @@ class AsOf:
         self.user_ids, self.profiles = map(shoppers.texts, ("user_id", "profile"))
         self.firsts = {kind: shoppers.numbers(f"first_{kind}") for kind in KINDS}
         self.texts = MappedTable(folder / "queries.arrow", QUERIES).texts("text")
+        self.text = lru_cache(MOST_TEXTS)(self.texts.__getitem__)  # a few queries are asked most of the time
         tables = {kind: MappedTable(folder / behaviours_file(kind), schema) for kind, schema in BEHAVIOURS.items()}
         self.values = {kind: table.numbers(BEHAVIOURS[kind].names[0]) for kind, table in tables.items()}
         self.times = {kind: table.numbers("us") for kind, table in tables.items()}
@@ -92,9 +97,9 @@ class AsOf:
         return SearchContext(
             search_id=self.search_ids[row],
             user_id=self.user_ids[shopper] if shopper >= 0 else "",
-            query=self.texts[self.queries[row]],
+            query=self.text(self.queries[row]),
             day=self.days[row],
-            recent_queries=tuple(map(self.texts.__getitem__, queries.tolist())),
+            recent_queries=tuple(map(self.text, queries.tolist())),
             recent_clicks=tuple(recent.tolist()),
             long_clicks=tuple(clicks.tolist()),
             long_click_days=tuple((click_times // MICROSECONDS_OF_DAY).tolist()),
