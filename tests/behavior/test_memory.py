@@ -38,7 +38,7 @@ def memory(clicks, cosines, **options):
     return ClickMemory(items, embed, Counts(clicks), NO_ITEM_COUNTS, 0, **options)
 
 
-NO_ITEM_COUNTS = ItemCounts(np.array([0]), np.array([99]), np.array([[0, 1, 0]]))
+NO_ITEM_COUNTS = ItemCounts.of(np.array([0]), np.array([99]), np.array([[0, 1, 0]]))
 """A log that goes on until day 99."""
 
 
@@ -116,7 +116,7 @@ def test_trending_is_what_was_clicked_lately():
     On day 11 the first is still remembered, on day 21 no longer; a week after the end it is as on the last day.
     """
     clicks = np.array([[0, 5, 0], [0, 3, 0], [0, 2, 0]])
-    counts = ItemCounts(np.array([0, 2, 1]), np.array([1, 10, 20]), clicks)
+    counts = ItemCounts.of(np.array([0, 2, 1]), np.array([1, 10, 20]), clicks)
     found = ClickMemory({}, lambda _: torch.zeros(2), Counts([]), counts, num_items=4)
     assert TRENDING_DAYS == 14
     assert found.trending(1, 5) == ()

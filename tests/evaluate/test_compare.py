@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from onesearch.evaluate.compare import ANONYMOUS, METRICS, SLICES, compare, slices, users_of
+from onesearch.evaluate.compare import ANONYMOUS, METRICS, SLICES, compare, slices
 from onesearch.evaluate.figure import draw
 from onesearch.evaluate.table import tables
 
@@ -191,11 +191,6 @@ def test_a_system_is_compared_with_itself_without_the_user(make_search):
     gains = {(row.system, row.baseline): row.value for row in found.differences if row.metric == "HR@10"}
     ours, unknown = "onesearch-x", "onesearch-x" + ANONYMOUS
     assert gains == {(ours, "base"): -0.5, (ours, unknown): 0.5, (unknown, "base"): -1.0}
-
-
-def test_a_search_without_a_user_is_somebody_elses(make_search):
-    searches = [make_search("boots", (1,), user_id=user) for user in ("u1", "", "u2", "u1", "")]
-    assert users_of(searches).tolist() == [0, 1, 2, 0, 3]
 
 
 def test_intervals_are_over_users(make_search):

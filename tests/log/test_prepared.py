@@ -1,7 +1,7 @@
 import datetime as dt
 
 import numpy as np
-import pyarrow.parquet as pq
+import pyarrow as pa
 import pytest
 from marketplace import at, items, prepared, random_tables, search
 
@@ -84,14 +84,14 @@ def test_counts_of_nothing_are_zero():
     none = np.zeros(0, np.int64)
     empty = np.zeros((0, 3), np.int64)
     asked = np.array([0, 7])
-    assert ItemCounts(none, none, empty).lookup(asked, asked).tolist() == [[0] * 3] * 2
-    assert PairCounts([], none, none, empty).total(["q", ""], asked).tolist() == [[0] * 3] * 2
+    assert ItemCounts.of(none, none, empty).lookup(asked, asked).tolist() == [[0] * 3] * 2
+    assert PairCounts.of([], none, none, empty).total(["q", ""], asked).tolist() == [[0] * 3] * 2
 
 
 def test_the_first_day_of_a_query_is_that_of_its_earliest_count():
     """Rows in no order: "rug" on days 9, 4 and 7, "mat" on day 5."""
     days, totals = np.array([9, 5, 4, 7]), np.ones((4, 3), np.int64)
-    counts = PairCounts(["rug", "mat", "rug", "rug"], np.array([0, 0, 1, 0]), days, totals)
+    counts = PairCounts.of(["rug", "mat", "rug", "rug"], np.array([0, 0, 1, 0]), days, totals)
     assert [counts.first_day(query) for query in ("rug", "mat")] == [4, 5]
     with pytest.raises(KeyError):
         counts.first_day("never asked")
@@ -111,9 +111,28 @@ def test_purchases_outside_search_end_at_the_test_boundary(log):
 
 
 def test_a_log_of_an_earlier_version_is_to_be_prepared_again(tmp_path):
-    """Contexts without the times of clicks, as they were written before windows slid by time."""
+    """Files of which one lacks a column, or is not there; both in spite of a manifest that knows no better."""
     log = prepared(random_tables(5), tmp_path)
-    path = log.folder / "contexts.parquet"
-    pq.write_table(pq.read_table(path).drop_columns(["long_click_times"]), path, write_page_checksum=True)
-    with pytest.raises(LogError, match=r"'long_click_times' is missing from its contexts. Prepare it again"):
+    path = log.folder / "as_of" / "clicks.arrow"
+    table = pa.ipc.open_file(path).read_all().drop_columns(["us"])
+    with pa.ipc.new_file(path, table.schema) as writer:
+        writer.write_table(table)
+    with pytest.raises(LogError, match=r"another version of onesearch: 'us' is missing from .*clicks\.arrow"):
+        log.contexts("train")
+    path.unlink()
+    with pytest.raises(LogError, match=r"another version of onesearch: .*clicks\.arrow is missing. Prepare it again"):
+        log.contexts("train")
+
+
+def test_a_damaged_mapped_file_is_refused(tmp_path):
+    """A flipped bit by the manifest's hash; a file that is none, where nobody looked at the manifest."""
+    log = prepared(random_tables(7, num_searches=20), tmp_path)
+    path = log.folder / "as_of" / "searches.arrow"
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(ArtifactError, match=r"searches\.arrow was changed or damaged"):
+        Log.open(log.folder)
+    path.write_bytes(content[:100])
+    with pytest.raises(LogError, match=r"searches\.arrow is no Arrow file"):
         log.contexts("train")

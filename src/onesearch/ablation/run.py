@@ -11,8 +11,9 @@ from onesearch.ablation.averages import averages, judged
 from onesearch.ablation.study import Study, chosen
 from onesearch.ablation.trial import Trial
 from onesearch.artifacts import read_manifest, write_json
-from onesearch.evaluate.compare import SLICES, slices, users_of
+from onesearch.evaluate.compare import SLICES, slices
 from onesearch.log.prepared import Log
+from onesearch.log.searches import outcomes_of, users_of
 from onesearch.pipeline import console
 from onesearch.report.differences import write_picture
 from onesearch.serve.engine import STAGES
@@ -84,10 +85,10 @@ def _quality(trials: Sequence[Trial]) -> dict[str, float]:
 def _judged(trials: Sequence[Sequence[Trial]], stage: str, num_beams: int, compares: bool) -> list[Row]:
     """Averages of each variant over the test searches with a clicked item, and over their slices."""
     log = Log.open(trials[0][0].folder / "log")
-    searches = [search for search in log.contexts("test") if search.clicked]
+    searches = log.contexts("test").answered
     if not searches:
         raise UserError("No test search has a clicked item that is in the catalogue: choose an earlier test date.")
-    relevant = [set(search.clicked) for search in searches]
+    relevant = [set(found.clicked) for found in outcomes_of(searches)]
     values = np.array(
         [[judged(answers(trial.folder, stage, searches, num_beams), relevant) for trial in seeds] for seeds in trials]
     )

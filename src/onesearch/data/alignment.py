@@ -124,7 +124,7 @@ class AlignmentData(lightning.LightningDataModule):
         collate = self._collate(self.validation_relations)
         pairs = _numbered(self.validation_relations)
         losses: DataLoader[Any] = DataLoader(pairs, batch_size=self.batch_size, collate_fn=collate)  # type: ignore[arg-type]
-        seen = {context.query for context in self.log_tables.contexts(*self.fit_splits)}
+        seen = set(self.log_tables.contexts(*self.fit_splits).queries())
         queries = ClickedQueryTexts(self.validation_relations.q2i, seen)
         return [losses, self._embedded(self._items()), self._embedded(queries)]
 

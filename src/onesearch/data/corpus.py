@@ -7,6 +7,7 @@ from itertools import chain
 
 from onesearch.khqe import Khqe
 from onesearch.log.prepared import Log
+from onesearch.log.searches import pairs_of, queries_of
 from onesearch.log.text import item_texts, normalize_query
 from onesearch.tasks.noise import Babbler, fragment, typo
 from onesearch.tasks.task import Corpus
@@ -21,7 +22,7 @@ def build_corpus(
 ) -> Corpus:
     """What the tasks draw from, with misspelt wordings and title fragments drawn and encoded once."""
     rng = random.Random(seed)
-    queries = _queries(searches)
+    queries = queries_of(searches)
     titles = [normalize_query(title).split() for title in log.items["title"].to_pylist()]
     typos = {query: tuple(typo(query, rng) for _ in range(num_typos)) for query in queries}
     babbler = Babbler(queries)
@@ -35,7 +36,7 @@ def build_corpus(
         item_texts=item_texts(log.items),
         categories=[" > ".join(names or ()) for names in log.items["category"].to_pylist()],
         item_codes=khqe.item_codes,
-        pairs=_pairs(searches),
+        pairs=pairs_of(searches),
         searches=searches,
         typos=typos,
         babble=babble,
@@ -45,12 +46,5 @@ def build_corpus(
 
 def with_searches(corpus: Corpus, searches: Sequence[SearchContext]) -> Corpus:
     """The same catalogue, asked for in other searches and in no wording but their own."""
-    return dataclasses.replace(corpus, queries=_queries(searches), pairs=_pairs(searches), searches=searches, typos={})
-
-
-def _queries(searches: Sequence[SearchContext]) -> list[str]:
-    return sorted({context.query for context in searches})
-
-
-def _pairs(searches: Sequence[SearchContext]) -> list[tuple[str, int]]:
-    return [(context.query, item) for context in searches for item in context.clicked]
+    queries, pairs = queries_of(searches), pairs_of(searches)
+    return dataclasses.replace(corpus, queries=queries, pairs=pairs, searches=searches, typos={})

@@ -1,6 +1,5 @@
 """Data of the DPO stages: searches to build preference lists from (predict), and the lists themselves (fit)."""
 
-import random
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,7 +10,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from onesearch.artifacts import verify
-from onesearch.data.searches import search_loader
+from onesearch.data.searches import search_loader, shuffled
 from onesearch.khqe import Khqe
 from onesearch.log.prepared import Log
 from onesearch.models.generator_folder import load_settings
@@ -25,7 +24,7 @@ from onesearch.types import PreferenceBatch, SearchContext
 class PreferenceRow(NamedTuple):
     """One preference list as it was written."""
 
-    context: SearchContext
+    search: int  # its place among the searches
     items: list[int]  # the chosen one first
     reference: list[float]
     weights: list[float]
@@ -69,9 +68,8 @@ class PreferenceData(lightning.LightningDataModule):
     def setup(self, stage: str) -> None:
         """Read the searches, and for `fit` the lists."""
         log = Log.open(self.run / "log")
-        self.searches = [context for context in log.contexts(*self.splits) if context.clicked][-self.num_searches :]
-        self.validation = [context for context in log.contexts("validation") if context.clicked]
-        random.Random(self.seed).shuffle(self.validation)
+        self.searches = log.contexts(*self.splits).answered[-self.num_searches :]
+        self.validation = shuffled(log.contexts("validation").answered, self.seed)
         if stage == "fit":
             self._read_lists(log)
 
@@ -94,23 +92,23 @@ class PreferenceData(lightning.LightningDataModule):
         tokenizer = load_tokenizer(folder)
         settings = load_settings(folder)
         self.writer = self.khqe.writer(tokenizer, Views(**settings["views"]), Template.of(settings))
-        context_of = {context.search_id: context for context in self.searches}
+        place_of = {search_id: place for place, search_id in enumerate(self.searches.search_ids)}
         self.lists = [
             PreferenceRow(
-                context_of[row["search_id"]],
+                place_of[row["search_id"]],
                 [log.row_of[item] for item in (row["chosen"], *row["rejected"])],
                 [row["reference_chosen"], *row["reference_rejected"]],
                 row["weights"],
             )
             for row in pq.read_table(self.run / f"{self.name}_lists" / "lists.parquet").to_pylist()
         ]
-        self.khqe.learn(query for row in self.lists for query in (row.context.query, *row.context.recent_queries))
+        self.khqe.learn(self.searches.take([row.search for row in self.lists]).queries_seen())
 
     def _batch(self, rows: list[PreferenceRow]) -> PreferenceBatch:
         width = max(len(row.items) for row in rows)
         # Padding repeats the chosen item: a valid SID that the mask takes out of the loss.
         items = np.array([row.items + row.items[:1] * (width - len(row.items)) for row in rows])
-        prompts = [self.writer.search(row.context) for row in rows]
+        prompts = [self.writer.search(self.searches[row.search]) for row in rows]
         pad = self.writer.tokenizer.pad_token_id
         return PreferenceBatch(
             prompt=collate_prompts(prompts, self.khqe.item_codes, pad),

@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from onesearch.log.pairs import PairMiner, mine_all
 from onesearch.log.prepared import Log
+from onesearch.log.searches import Outcome, outcomes_of, queries_of
 from onesearch.log.text import normalize_query
 from onesearch.types import SearchContext
 
@@ -30,8 +31,8 @@ class Relations:
 
 def mine_relations(log: Log, contexts: Sequence[SearchContext], miners: Sequence[PairMiner]) -> Relations:
     """All relations of some searches; several miners of pairs add up."""
-    fitted = {context.query for context in contexts}
-    q2i = [(c.query, item) for c in contexts for item in c.clicked + c.purchased]
+    fitted = set(queries_of(contexts))
+    q2i = [(c.query, item) for c in outcomes_of(contexts) for item in c.clicked + c.purchased]
     distinct = sorted({(query, log.item_ids[item]) for query, item in q2i})
     clicks = pa.table({"query": [q for q, _ in distinct], "item_id": [i for _, i in distinct]})
     i2i = mine_all(clicks, "item_id", "query", miners)
@@ -39,7 +40,7 @@ def mine_relations(log: Log, contexts: Sequence[SearchContext], miners: Sequence
         q2i=q2i,
         q2q=mine_all(clicks, "query", "item_id", miners),
         i2i=[(log.row_of[left], log.row_of[right]) for left, right in i2i],
-        ranked=[triple for context in contexts for triple in _ranked(context)],
+        ranked=[triple for context in outcomes_of(contexts) for triple in _ranked(context)],
         judged=[
             (normalize_query(row["query"]), log.row_of[row["item_id"]], row["grade"])
             for row in log.judgments.to_pylist()
@@ -49,7 +50,7 @@ def mine_relations(log: Log, contexts: Sequence[SearchContext], miners: Sequence
     )
 
 
-def _ranked(context: SearchContext) -> Iterator[tuple[str, int | None, int | None, int | None]]:
+def _ranked(context: Outcome | SearchContext) -> Iterator[tuple[str, int | None, int | None, int | None]]:
     """One ordered, one clicked and one skipped item of a search that has at least two of the three kinds."""
     clicked = [item for item in context.clicked if item not in context.purchased]
     skipped = [item for item in context.impressed or () if item not in context.clicked]

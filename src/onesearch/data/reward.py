@@ -13,31 +13,33 @@ from typing import NamedTuple, TypeAlias
 
 import lightning
 import numpy as np
-import numpy.typing as npt
 import pyarrow.parquet as pq
 import torch
+from numpy.typing import NDArray
 from safetensors.torch import load_file
 from torch import Tensor
 from torch.utils.data import DataLoader
 
 from onesearch.artifacts import verify
-from onesearch.behavior.window import window
+from onesearch.behavior.window import PADDING, window
 from onesearch.log.prepared import Log
+from onesearch.log.searches import Searches, items_of, pairs_of
 from onesearch.models.reward import RewardBatch, RewardLabels
-from onesearch.models.reward_features import Catalogue, RewardFeatures, RewardRows, number_categories
+from onesearch.models.reward_features import Catalogue, RewardFeatures, number_categories
 from onesearch.sid.spec import SidSpec
 from onesearch.sid.table import read_codes
 from onesearch.types import SearchContext
 
-Rows: TypeAlias = npt.NDArray[np.int64]
+Rows: TypeAlias = NDArray[np.int64]
 
 
 class Examples(NamedTuple):
-    """All searches of some splits, ready to be cut into batches."""
+    """All searches of some splits that have candidates; a batch builds the features of its own."""
 
-    rows: RewardRows
+    searches: Searches  # [S]
+    candidates: NDArray[np.int32]  # [S, X] item rows, −1 is padding
     queries: Tensor  # [S] int64, row of the query's embedding
-    labels: RewardLabels
+    orders_known: bool
 
 
 class RewardData(lightning.LightningDataModule):
@@ -76,7 +78,7 @@ class RewardData(lightning.LightningDataModule):
         self.seed = seed
 
     def setup(self, stage: str) -> None:
-        """Build all features once."""
+        """Choose the candidates."""
         verify(self.run / "quantizer", "quantizer", [self.run / "log"])
         log = Log.open(self.run / "log")
         catalogue = read_catalogue(self.run / "quantizer", log.items["category"].to_pylist())
@@ -84,7 +86,7 @@ class RewardData(lightning.LightningDataModule):
         self.query_of, self.query_embeddings = _read_queries(self.run / "quantizer")
         fit = log.contexts(*self.fit_splits)
         drawer = NegativeDrawer(fit, catalogue.categories.numpy(), self.num_drawn, self.seed)
-        orders_known = any(context.purchased for context in fit)
+        orders_known = bool(fit.num_purchases.any())
         self.fit_examples = self._examples(fit, drawer, orders_known)
         self.validation_examples = self._examples(log.contexts("validation"), drawer, orders_known)
 
@@ -96,13 +98,17 @@ class RewardData(lightning.LightningDataModule):
         """The validation split in time order."""
         return self._loader(self.validation_examples, shuffle=False)
 
-    def _examples(self, contexts: Sequence[SearchContext], drawer: "NegativeDrawer", orders_known: bool) -> Examples:
-        lists = [candidates_of(context, self.num_candidates, drawer) for context in contexts]
-        kept = [(context, shown) for context, shown in zip(contexts, lists, strict=True) if shown]
-        searches, candidates = [context for context, _ in kept], [shown for _, shown in kept]
-        rows = self.features.rows(searches, candidates)
-        queries = [self.query_of.get(context.query, len(self.query_of)) for context in searches]
-        return Examples(rows, torch.tensor(queries, dtype=torch.int64), labels_of(searches, candidates, orders_known))
+    def _examples(self, searches: Searches, drawer: "NegativeDrawer", orders_known: bool) -> Examples:
+        candidates = np.full((len(searches), self.num_candidates), PADDING, np.int32)
+        queries = torch.empty(len(searches), dtype=torch.int64)
+        for place, context in enumerate(searches):
+            shown = candidates_of(context, self.num_candidates, drawer)
+            candidates[place, : len(shown)] = shown
+            queries[place] = self.query_of.get(context.query, len(self.query_of))
+        lengths = (candidates != PADDING).sum(1)
+        kept = np.flatnonzero(lengths)
+        candidates = candidates[kept, : lengths.max(initial=0)]
+        return Examples(searches.take(kept), candidates, queries[torch.from_numpy(kept)], orders_known)
 
     def _loader(self, examples: Examples, shuffle: bool) -> DataLoader[RewardBatch]:
         collate = partial(_batch, examples, self.features, self.query_embeddings)
@@ -123,7 +129,7 @@ class NegativeDrawer:
         self.num = num
         self.rng = np.random.default_rng(seed)
         self.categories = categories
-        clicked = np.fromiter((item for context in contexts for item in context.clicked), np.int64)
+        clicked = items_of(pairs_of(contexts))
         popularity = np.bincount(clicked, minlength=len(categories)) + 0.1  # nothing is impossible
         self.cumulative = np.cumsum(popularity)
         self.members = {int(c): np.flatnonzero(categories == c) for c in np.unique(categories) if c >= 0}
@@ -156,7 +162,7 @@ def labels_of(
 
     Args:
         contexts: B searches.
-        candidates: item rows of each search.
+        candidates: item rows of each search; −1 is padding.
         orders_known: whether the log records orders.
     """
     clicked = [
@@ -197,6 +203,6 @@ def _read_queries(quantizer: Path) -> tuple[dict[str, int], Tensor]:
 
 
 def _batch(examples: Examples, features: RewardFeatures, queries: Tensor, index: list[int]) -> RewardBatch:
-    at = torch.tensor(index)
-    inputs = features.gather(examples.rows.take(at), queries[examples.queries[at]])
-    return RewardBatch(inputs, RewardLabels(*(tensor[at] for tensor in examples.labels)))
+    searches, candidates = [examples.searches[place] for place in index], examples.candidates[index].tolist()
+    inputs = features(searches, candidates, queries[examples.queries[index]])
+    return RewardBatch(inputs, labels_of(searches, candidates, examples.orders_known))

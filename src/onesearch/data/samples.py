@@ -30,7 +30,7 @@ def open_samples(
     elif tokenizer is None:
         verify(run / "tokenizer", "tokenizer", [run / "log"])
     log, khqe = Log.open(run / "log"), Khqe.open(run)
-    searches = [context for context in log.contexts("train") if context.clicked][-MOST_SEARCHES:]
+    searches = log.contexts("train").answered[-MOST_SEARCHES:]
     if not searches:
         raise UserError(f"{run / 'log'}: no search of the training split led to a click, so there is nothing to show.")
     corpus = build_corpus(log, khqe, searches, num_typos=0, num_fragments=1, seed=0)

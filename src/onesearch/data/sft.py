@@ -1,6 +1,5 @@
 """Batches for the three SFT stages: a mixture of tasks over the prepared log and the catalogue's SIDs."""
 
-import random
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from onesearch.data.buckets import BucketedBatches, EpochLoader
 from onesearch.data.corpus import build_corpus, with_searches
 from onesearch.data.examples import Collator, Examples
 from onesearch.data.mixture import Example, Mixture, held_out
-from onesearch.data.searches import search_loader
+from onesearch.data.searches import search_loader, shuffled
 from onesearch.data.tokenizer import ensure_tokenizer, open_tokenizer
 from onesearch.khqe import Khqe
 from onesearch.log.prepared import Log
@@ -106,12 +105,10 @@ class SftData(lightning.LightningDataModule):
         self.template = Template.load(self.template_name)
         log = Log.open(self.run / "log")
         self.khqe = Khqe.open(self.run)
-        searches = [context for context in log.contexts(*self.fit_splits) if context.clicked]
+        searches = log.contexts(*self.fit_splits).answered
         self.corpus = build_corpus(log, self.khqe, searches, self.num_typos, self.num_fragments, self.seed)
-        validation = [context for context in log.contexts("validation") if context.clicked]
-        random.Random(self.seed).shuffle(validation)
-        self.validation = validation[: self.num_validation]
-        self.khqe.learn(query for c in [*searches, *self.validation] for query in (c.query, *c.recent_queries))
+        self.validation = shuffled(log.contexts("validation").answered, self.seed)[: self.num_validation]
+        self.khqe.learn([*searches.queries_seen(), *self.validation.queries_seen()])
 
     def writer(self, bpe_dropout: float = 0.0) -> PromptWriter:
         """A prompt writer over this run's SIDs."""

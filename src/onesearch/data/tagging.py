@@ -21,6 +21,7 @@ from onesearch.data.shuffled import Shuffled
 from onesearch.data.tokenizer import ensure_tokenizer, open_tokenizer
 from onesearch.keywords.weak_labels import Keys, label_query, label_title, value_keys
 from onesearch.log.prepared import Log
+from onesearch.log.searches import pairs_of
 from onesearch.log.text import normalize_query
 from onesearch.models.bio import NO_TEXT, tags_of
 from onesearch.models.tagger import tokenize_with_offsets
@@ -129,10 +130,9 @@ def _held_out(titles: Sequence[str], share: float, rng: random.Random) -> set[in
 def _clicks(contexts: Sequence[SearchContext], hidden: set[int]) -> dict[str, Counter[int]]:
     """Query → clicks on each item; queries that led to hidden items alone are not there."""
     clicks: defaultdict[str, Counter[int]] = defaultdict(Counter)
-    for context in contexts:
-        for row in context.clicked:
-            if row not in hidden:
-                clicks[context.query][row] += 1
+    for query, row in pairs_of(contexts):
+        if row not in hidden:
+            clicks[query][row] += 1
     return clicks
 
 

@@ -9,15 +9,16 @@ They are fitted from the searches before the test boundary, the same that OneSea
 The cascade is what a shop without any model can run today, and on head queries it is hard to beat.
 """
 
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import chain, islice
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from onesearch.evaluate.bm25 import Bm25
 from onesearch.evaluate.ranker import Ranker
+from onesearch.log.searches import items_by_query, items_of, pairs_of
 from onesearch.types import SearchContext
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 def baselines(log: "Log") -> list[Ranker]:
     """Popularity, lookup, BM25 and their cascade, fitted from everything before the test boundary of `log`."""
     history = log.contexts("train", "validation")
-    clicked = np.array([item for search in history for item in search.clicked], dtype=np.int64)
+    clicked = items_of(pairs_of(history))
     titles = [title or "" for title in log.items.column("title").to_pylist()]
     popularity, lookup = Popularity(history), Lookup(history)
     bm25 = Bm25(titles, clicks=np.bincount(clicked, minlength=len(titles)))
@@ -43,8 +44,8 @@ class Popularity:
 
     name = "popularity"
 
-    def __init__(self, history: Iterable[SearchContext]) -> None:
-        self._ranking = _most_clicked(item for search in history for item in search.clicked)
+    def __init__(self, history: Sequence[SearchContext]) -> None:
+        self._ranking = _most_clicked(items_of(pairs_of(history)))
 
     def rank(self, contexts: Sequence[SearchContext], k: int) -> list[list[int]]:
         """The `k` most clicked items for each of [S] searches."""
@@ -60,10 +61,8 @@ class Lookup:
 
     name = "lookup"
 
-    def __init__(self, history: Iterable[SearchContext]) -> None:
-        clicked: dict[str, list[int]] = defaultdict(list)
-        for search in history:
-            clicked[search.query].extend(search.clicked)
+    def __init__(self, history: Sequence[SearchContext]) -> None:
+        clicked = items_by_query(pairs_of(history))
         self._rankings = {query: _most_clicked(items) for query, items in clicked.items()}
 
     def rank(self, contexts: Sequence[SearchContext], k: int) -> list[list[int]]:
@@ -89,7 +88,8 @@ class Cascade:
         return [list(islice(dict.fromkeys(chain(*lists)), k)) for lists in answers]
 
 
-def _most_clicked(items: Iterable[int]) -> list[int]:
+def _most_clicked(items: NDArray[np.integer]) -> list[int]:
     """Distinct items by falling number of clicks; on a tie the one clicked last comes first."""
-    newest_first = list(items)[::-1]
-    return [item for item, _ in Counter(newest_first).most_common()]
+    distinct, newest, clicks = np.unique(items[::-1], return_index=True, return_counts=True)
+    ranked: list[int] = distinct[np.lexsort((newest, -clicks))].tolist()
+    return ranked

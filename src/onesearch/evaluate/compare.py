@@ -19,6 +19,7 @@ from rich.progress import Progress
 from onesearch.artifacts import write_json
 from onesearch.evaluate.bootstrap import interval, resampled_means
 from onesearch.evaluate.ranker import Ranker
+from onesearch.log.searches import answered, have_history, outcomes_of, users_of
 from onesearch.metrics.ranking import Values, hit_rate, hits, ndcg, pad, reciprocal_rank
 from onesearch.types import SearchContext
 
@@ -92,7 +93,7 @@ def compare(
     Raises:
         ValueError: no search can be judged, two systems share a name, or a ranking repeats an item.
     """
-    searches = [search for search in searches if search.clicked]
+    searches = answered(searches)
     names = [ranker.name for ranker in rankers]
     if not searches:
         raise ValueError("No test search has a clicked item that is in the catalogue: choose an earlier test date.")
@@ -111,20 +112,9 @@ def compare(
 
 def slices(searches: Sequence[SearchContext], seen_queries: AbstractSet[str]) -> dict[str, NDArray[np.bool_]]:
     """Which of [S] searches belong to each slice: a name → [S] bool."""
-    unseen = np.array([search.query not in seen_queries for search in searches], dtype=bool)
-    returning = np.array([_has_history(search) for search in searches], dtype=bool)
+    unseen = np.array([found.query not in seen_queries for found in outcomes_of(searches)], dtype=bool)
+    returning = have_history(searches)
     return dict(zip(SLICES, (np.ones(len(searches), dtype=bool), unseen, returning, ~returning), strict=True))
-
-
-def _has_history(search: SearchContext) -> bool:
-    return bool(search.recent_queries or search.recent_clicks or search.long_clicks or search.long_orders)
-
-
-def users_of(searches: Sequence[SearchContext]) -> NDArray[np.int64]:
-    """[S] numbers of the users who search; each search without a user is somebody else's."""
-    numbers: dict[tuple[str, str], int] = {}
-    keys = [(search.user_id, "" if search.user_id else search.search_id) for search in searches]
-    return np.array([numbers.setdefault(key, len(numbers)) for key in keys])
 
 
 def _answers(rankers: Sequence[Ranker], searches: Sequence[SearchContext], size: int) -> list[list[list[int]]]:
@@ -155,7 +145,7 @@ def without_answer(search: SearchContext) -> SearchContext:
 
 def _judge(answers: Sequence[Sequence[int]], searches: Sequence[SearchContext]) -> Values:
     """[S, metrics] in the order of METRICS."""
-    relevant = [set(search.clicked) for search in searches]
+    relevant = [set(found.clicked) for found in outcomes_of(searches)]
     found = hits(pad(answers, DEPTH), relevant)
     num_relevant = np.array([len(items) for items in relevant])
     first = [hit_rate(found, k) for k in (1, 5, 10)]

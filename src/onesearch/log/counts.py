@@ -2,54 +2,111 @@
 
     count(key, day) = Σ increments of `key` on days < day, of what happened before the test boundary
 
-Kept as running totals sorted by (key, day), so that a look-up is one binary search.
+Kept as running totals sorted by (key, day), so that a look-up is one binary search. In a prepared log they lie in
+mapped files, in which key and day are one number:
+
+    stamp(key, day) = key · D + day − day_0        key = item row, or query number · N + item row
+
+where D, day_0 and N stand in the file's metadata (`num_days`, `first_day`, `num_items`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
+
+from onesearch.log.mapped_files import MappedTable, Numbers, by_batch
+from onesearch.log.schema import COUNTS, NEVER
 
 Int64: TypeAlias = npt.NDArray[np.int64]
 
-NUM_COUNTS = 3  # exposures, clicks, orders
+CLICKS = COUNTS.index("clicks")
+
+TOTALS = pa.schema([("stamp", pa.int64()), *((name, pa.int64()) for name in COUNTS)])
+"""Columns of a mapped file of running totals."""
 
 
-class _RunningTotals:
-    """Totals of integer keys at the end of each day on which they changed."""
+class RunningTotals:
+    """Totals of integer keys at the end of each day on which they changed.
 
-    def __init__(self, keys: Int64, days: Int64, totals: Int64) -> None:
-        order = np.lexsort((days, keys))
-        self.days_start = int(days.min()) if len(days) else 0
-        self.num_days = int(days.max()) - self.days_start + 2 if len(days) else 1
-        self.end = self.days_start + self.num_days - 1
-        self.keys = keys[order]
-        self.stamps = self.keys * self.num_days + (days[order] - self.days_start)
-        # Row 0 of `totals` is "nothing yet", so that a miss needs no branch.
-        self.totals = np.concatenate([np.zeros((1, NUM_COUNTS), np.int64), totals[order]])
+    Args:
+        stamps: of the rows, ascending, [E].
+        totals: exposures, clicks and orders, each [E].
+        num_days: D.
+        first_day: day_0.
+    """
+
+    def __init__(self, stamps: Numbers, totals: Sequence[Numbers], num_days: int, first_day: int) -> None:
+        self.stamps, self.totals = stamps, totals
+        self.num_days, self.first_day = num_days, first_day
+        self.end = first_day + num_days - 1
+        self.starts = np.array([part[0] for part in stamps.parts if len(part)], np.int64)  # first stamp of each batch
+
+    @classmethod
+    def of(cls, keys: Int64, days: Int64, totals: Int64) -> "RunningTotals":
+        """Totals [E, 3] of keys [E] at the end of days [E], in any order."""
+        first_day = int(days.min()) if len(days) else 0
+        num_days = int(days.max()) - first_day + 2 if len(days) else 1
+        stamps = keys * num_days + (days - first_day)
+        order = np.argsort(stamps)
+        columns = [Numbers([column]) for column in totals[order].T]
+        return cls(Numbers([stamps[order]]), columns, num_days, first_day)
+
+    @classmethod
+    def mapped(cls, table: MappedTable) -> "RunningTotals":
+        """Those of a file."""
+        stamps, *totals = map(table.numbers, TOTALS.names)
+        return cls(stamps, totals, int(table.metadata["num_days"]), int(table.metadata["first_day"]))
 
     def before(self, keys: Int64, days: Int64) -> Int64:
-        if not len(self.keys):
-            return np.zeros((len(keys), NUM_COUNTS), np.int64)
-        day = np.clip(days - self.days_start, 0, self.num_days - 1)
-        position = np.searchsorted(self.stamps, keys * self.num_days + day)  # rows with (key, day') < (key, day)
-        same = (position > 0) & (self.keys[np.maximum(position - 1, 0)] == keys)
-        return self.totals[np.where(same, position, 0)]
+        """Totals of keys [n] before days [n]: [n, 3]. No key is a negative one."""
+        found = np.zeros((len(keys), len(COUNTS)), np.int64)
+        if not len(self.starts):
+            return found
+        day = np.clip(days - self.first_day, 0, self.num_days - 1)
+        asked = keys * self.num_days + day
+        # What is wanted is the last row with (key, day') < (key, day), so it lies in the last batch that starts below.
+        batches = np.searchsorted(self.starts, asked) - 1
+        for batch, at in by_batch(batches, 1):
+            if batch < 0:
+                continue
+            stamps = self.stamps.parts[batch]
+            rows = np.searchsorted(stamps, asked[at]) - 1
+            same = stamps[rows] // self.num_days == keys[at]
+            for column, total in enumerate(self.totals):
+                found[at, column] = np.where(same, total.parts[batch][rows], 0)
+        return found
+
+    def last(self, column: int) -> tuple[Int64, Int64]:
+        """Every key with its last total above zero of a column: [n] and [n], keys ascending."""
+        keys, totals = [], []
+        firsts = [*self.starts[1:].tolist(), np.iinfo(np.int64).max]  # of the next batch
+        for stamps, found, following in zip(self.stamps.parts, self.totals[column].parts, firsts, strict=False):
+            of_key = stamps // self.num_days
+            last = np.append(of_key[1:], following // self.num_days) != of_key
+            last &= found > 0
+            keys.append(of_key[last])
+            totals.append(found[last])
+        return np.concatenate([*keys, np.empty(0, np.int64)]), np.concatenate([*totals, np.empty(0, np.int64)])
 
 
 class ItemCounts:
     """Exposures, clicks and orders of each item.
 
     Args:
-        items: item rows, [E].
-        days: days since 1970-01-01, [E].
-        totals: running totals at the end of that day, [E, 3].
+        totals: by item row.
     """
 
-    def __init__(self, items: Int64, days: Int64, totals: Int64) -> None:
-        self._totals = _RunningTotals(items, days, totals)
-        self.end = self._totals.end  # the day after the last one that is counted
+    def __init__(self, totals: RunningTotals) -> None:
+        self._totals = totals
+        self.end = totals.end  # the day after the last one that is counted
+
+    @classmethod
+    def of(cls, items: Int64, days: Int64, totals: Int64) -> "ItemCounts":
+        """Running totals [E, 3] of item rows [E] at the end of days since 1970-01-01 [E]."""
+        return cls(RunningTotals.of(items, days, totals))
 
     def lookup(self, items: Int64, days: Int64) -> Int64:
         """Totals of item rows [n] before days [n]: [n, 3], frozen at the test boundary."""
@@ -64,31 +121,35 @@ class PairCounts:
     """Exposures, clicks and orders of each (query, item) inside search.
 
     Args:
-        queries: normalised queries, [E].
-        items: item rows, [E].
-        days: days since 1970-01-01, [E].
-        totals: running totals at the end of that day, [E, 3].
+        first_days: normalised query → the day on which it was first answered, or `NEVER`; the place of a query is its
+            number.
+        num_items: N.
+        totals: by query number · N + item row.
     """
 
-    def __init__(self, queries: Sequence[str], items: Int64, days: Int64, totals: Int64) -> None:
-        names = dict.fromkeys(queries)
-        self._query_number = {query: number for number, query in enumerate(names)}
-        self._num_items = int(items.max()) + 1 if len(items) else 1
-        self._first_days = np.full(len(names), np.iinfo(np.int64).max)
-        numbers = self._numbers(queries)
-        np.minimum.at(self._first_days, numbers, days)
-        keys = self._keys(numbers, items)
-        self._pairs = np.unique(keys)
-        self._totals = _RunningTotals(np.searchsorted(self._pairs, keys), days, totals)
+    def __init__(self, first_days: Mapping[str, int], num_items: int, totals: RunningTotals) -> None:
+        self._first_days = first_days
+        self._query_number = {query: number for number, query in enumerate(first_days)}
+        self._num_items = num_items
+        self._totals = totals
+
+    @classmethod
+    def of(cls, queries: Sequence[str], items: Int64, days: Int64, totals: Int64) -> "PairCounts":
+        """Running totals [E, 3] of (normalised query, item row) pairs [E] at the end of days since 1970-01-01 [E]."""
+        first_days: dict[str, int] = {}
+        for query, day in zip(queries, days.tolist(), strict=True):
+            first_days[query] = min(day, first_days.get(query, day))
+        number = {query: place for place, query in enumerate(first_days)}
+        num_items = int(items.max()) + 1 if len(items) else 1
+        keys = np.array([number[query] for query in queries], np.int64) * num_items + items
+        return cls(first_days, num_items, RunningTotals.of(keys, days, totals))
 
     def lookup(self, queries: Sequence[str], items: Int64, days: Int64) -> Int64:
         """Totals of (normalised query, item row) pairs [n] before days [n]: [n, 3], frozen at the test boundary."""
         items, days = np.asarray(items, np.int64), np.asarray(days, np.int64)
-        keys = self._keys(self._numbers(queries), items)
-        position = np.searchsorted(self._pairs, keys)
-        known = position < len(self._pairs)
-        known[known] = self._pairs[position[known]] == keys[known]
-        return self._totals.before(np.where(known, position, -1), days)
+        numbers = np.fromiter((self._query_number.get(query, -1) for query in queries), np.int64, len(queries))
+        inside = (numbers >= 0) & (items >= 0) & (items < self._num_items)
+        return self._totals.before(np.where(inside, numbers * self._num_items + items, -1), days)
 
     def total(self, queries: Sequence[str], items: Int64) -> Int64:
         """Totals of pairs [n] over everything before the test boundary: [n, 3]."""
@@ -100,11 +161,7 @@ class PairCounts:
         Raises:
             KeyError: it never was before the test boundary.
         """
-        return int(self._first_days[self._query_number[query]])
-
-    def _numbers(self, queries: Sequence[str]) -> Int64:
-        return np.fromiter((self._query_number.get(query, -1) for query in queries), np.int64, len(queries))
-
-    def _keys(self, numbers: Int64, items: Int64) -> Int64:
-        inside = (numbers >= 0) & (items >= 0) & (items < self._num_items)
-        return np.where(inside, numbers * self._num_items + items, -1)
+        day = self._first_days[query]
+        if day == NEVER:
+            raise KeyError(query)
+        return day

@@ -1,131 +1,176 @@
 """What was known at each search's own time: pure Ibis expressions, Table → Table, on the embedded DuckDB.
 
-    history(s)    = behaviours b of s.user with time(b) < time(s), latest k      (an equal time is not earlier)
-    statistics(s) = what happened on days < day(s) and before the test boundary  (frozen for the whole test period)
+    history(s)    = behaviours b of s.shopper with time(b) < time(s), latest k      (an equal time is not earlier)
+    statistics(s) = what happened on days < day(s) and before the test boundary     (frozen for the whole test period)
 
 A click or an order of a search happens at the search's time. Where impressions are not recorded, the clicked items
 count as exposed.
 
-Searches and events come with two more columns: `us`, the time in microseconds since 1970-01-01, and `day`, the days
-since then (Ibis itself reads whole seconds only).
+A shopper's behaviours are written once, in the order of their time. A search holds how many of them are earlier: its
+history are the last k of the first n, so the size of the result does not depend on k.
+
+All tables are those of `coded.Coded`.
 """
 
 import ibis
 from ibis import Table, _
 
-from onesearch.log.schema import COLD_START, RECENT
+from onesearch.log.schema import COLD_START, COUNTS, KINDS, NEVER
 
 
 def queries(searches: Table, boundary: int) -> Table:
-    """Normalised queries before the test boundary: (query, pv, clicks), most viewed first.
+    """Queries before the test boundary: (query, pv, clicks).
 
     Args:
-        searches: canonical searches.
+        searches: all searches.
         boundary: the test's start in microseconds since 1970.
     """
     past = searches.filter(_.us < boundary)
-    counted = past.group_by(query=_.query_key).agg(pv=_.count(), clicks=_.clicked.length().sum())
-    return counted.order_by(ibis.desc("pv"), "query")
+    return past.group_by("query").agg(pv=_.count(), clicks=_.clicked.length().sum())
 
 
-def query_item_days(searches: Table, boundary: int) -> Table:
-    """Running totals of (query, item) inside search at the end of each day on which they changed."""
-    return _running(_search_counts(searches, boundary), ["query", "item_id"])
+def named_queries(counted: Table, names: Table) -> Table:
+    """The result of `queries` by text, most viewed first."""
+    named = counted.join(names, "query").select("pv", "clicks", query="text")
+    return named.order_by(ibis.desc("pv"), "query")
 
 
-def item_days(searches: Table, events: Table, boundary: int) -> Table:
-    """Running totals of items; purchases outside search count as orders, clicks outside it do not count."""
-    inside = _search_counts(searches, boundary).drop("query")
-    bought = events.filter(_.us < boundary, _.action == "purchase")
-    outside = bought.select("item_id", "day", exposures=_int(0), clicks=_int(0), orders=_int(1))
-    return _running(inside.union(outside), ["item_id"])
-
-
-def _search_counts(searches: Table, boundary: int) -> Table:
+def daily_counts(searches: Table, boundary: int) -> Table:
+    """What happened to (query, item) inside search on each day before the test boundary."""
     past = searches.filter(_.us < boundary)
     shown = past.mutate(impressed=_.impressed.fill_null(_.clicked))
     parts = [
-        shown.select("day", query="query_key", item_id=_[column].unnest()).mutate(
-            **{name: _int(name == kind) for name in ("exposures", "clicks", "orders")}
-        )
+        shown.select("day", "query", item=_[column].unnest()).mutate(**{name: _int(name == kind) for name in COUNTS})
         for column, kind in (("impressed", "exposures"), ("clicked", "clicks"), ("purchased", "orders"))
     ]
-    return ibis.union(*parts).select("query", "item_id", "day", "exposures", "clicks", "orders")
+    return _summed(ibis.union(*parts), ["query", "item", "day"])
 
 
-def _running(increments: Table, keys: list[str]) -> Table:
-    names = ("exposures", "clicks", "orders")
-    daily = increments.group_by([*keys, "day"]).agg(**{name: _[name].sum() for name in names})
-    until_now = ibis.window(group_by=keys, order_by="day", preceding=None, following=0)
-    totals = daily.select(*keys, "day", **{name: _[name].sum().over(until_now).cast("int64") for name in names})
-    return totals.order_by(*keys, "day")
-
-
-def contexts(searches: Table, events: Table, users: Table, query_items: Table, max_history: int) -> Table:
-    """One row a search: what the models may know of it (`types.SearchContext`, items by ID), in time order.
+def query_item_days(daily: Table) -> Table:
+    """Running totals of (query, item) inside search at the end of each day on which they changed.
 
     Args:
-        searches: canonical searches with their split.
-        events: canonical events.
-        users: canonical users.
+        daily: the result of `daily_counts`.
+    """
+    return _running(daily, ["query", "item"])
+
+
+def item_days(daily: Table, events: Table, boundary: int) -> Table:
+    """Running totals of items; purchases outside search count as orders, clicks outside it do not count.
+
+    Args:
+        daily: the result of `daily_counts`.
+        events: all events.
+        boundary: the test's start in microseconds since 1970.
+    """
+    bought = events.filter(_.us < boundary, _.action == "purchase")
+    outside = bought.select("item", "day", exposures=_int(0), clicks=_int(0), orders=_int(1))
+    inside = daily.select("item", "day", *COUNTS)
+    return _running(_summed(inside.union(outside), ["item", "day"]), ["item"])
+
+
+def _summed(increments: Table, keys: list[str]) -> Table:
+    return increments.group_by(keys).agg(**{name: _[name].sum().cast("int64") for name in COUNTS})
+
+
+def _running(daily: Table, keys: list[str]) -> Table:
+    until_now = ibis.window(group_by=keys, order_by="day", preceding=None, following=0)
+    return daily.select(*keys, "day", **{name: _[name].sum().over(until_now).cast("int64") for name in COUNTS})
+
+
+def behaviours(searches: Table, events: Table) -> dict[str, Table]:
+    """All behaviours of each of `KINDS`, shopper by shopper in the order of their time: (query or item, us)."""
+    known, outside = searches.filter(_.shopper.notnull()), events.filter(_.shopper.notnull())
+    asked = known.select("shopper", "us", "query", "place", position=_int(0))
+    clicked, ordered = (_entries(known, column) for column in ("clicked", "purchased"))
+    kinds = {
+        "queries": asked,
+        "search_clicks": clicked,
+        "clicks": clicked.union(_of(outside, "click")),
+        "orders": ordered.union(_of(outside, "purchase")),
+    }
+    return {kind: found.order_by("shopper", "us", "place", "position") for kind, found in kinds.items()}
+
+
+def shoppers(searches: Table, events: Table, users: Table, names: Table) -> Table:
+    """A row a shopper: ID, profile, and how many behaviours of each kind other shoppers have before (`first_KIND`)."""
+    totals = _steps(searches, events).group_by("shopper").agg(**{kind: _[kind].sum() for kind in KINDS})
+    until_here = ibis.window(order_by="shopper", preceding=None, following=0)
+    starts = {f"first_{kind}": _[kind].sum().over(until_here) - _[kind] for kind in KINDS}
+    found = totals.select("shopper", **starts).join(names, "shopper").left_join(_profiles(users), "user_id")
+    return found.select("shopper", "user_id", *starts, profile=_.profile.fill_null("")).order_by("shopper")
+
+
+def contexts(searches: Table, events: Table, query_items: Table, items: Table) -> Table:
+    """A row a search, in time order: how many behaviours are earlier (`num_KIND`), cold start and answer.
+
+    Args:
+        searches: all searches.
+        events: all events.
         query_items: the result of `query_item_days`.
-        max_history: longest click and order sequence.
+        items: all items.
     """
-    clicks = _entries(searches, "clicked")
-    orders = _entries(searches, "purchased")
-    outside = events.mutate(tie="item_id", position=_int(0))
-    all_clicks = clicks.union(_of(outside, "click"))
-    all_orders = orders.union(_of(outside, "purchase"))
-    asked = searches.select("user_id", "us", "day", value="query_key", tie="search_id", position=_int(0))
-    rows = _latest(searches, asked, RECENT, recent_queries="value", recent_query_times="us")
-    rows = _latest(rows, clicks, RECENT, recent_clicks="value", recent_click_times="us")
-    rows = _latest(rows, all_clicks, max_history, long_clicks="value", long_click_days="day", long_click_times="us")
-    rows = _latest(rows, all_orders, max_history, long_orders="value", long_order_times="us")
-    rows = rows.left_join(_cold_start(searches, query_items), ["query_key", "day"], rname="{name}_cold")
-    rows = rows.left_join(_profiles(users), "user_id", rname="{name}_profile")
-    # `time` alone does not order equal times: without the ID two runs could differ.
-    return rows.order_by("us", "search_id").select(
-        "search_id", "user_id", "time", "day", "split", "recent_queries", "recent_clicks", "long_clicks",
-        "long_click_days", "long_orders", "cold_start", "profile", "clicked", "purchased", "impressed",
-        "recent_query_times", "recent_click_times", "long_click_times", "long_order_times",
-        query="query_key",
+    rows = searches.left_join(_earlier(searches, events), "number", rname="{name}_counted")
+    rows = rows.left_join(_cold_start(searches, query_items, items), ["query", "day"], rname="{name}_cold")
+    counts = {f"num_{kind}": _[f"num_{kind}"].fill_null(0) for kind in KINDS}
+    chosen = rows.select(
+        "search_id", "place", "us", "query", "day", "split", "cold_start", "clicked", "purchased", "impressed",
+        shopper=_.shopper.fill_null(-1), **counts,
     )  # fmt: skip
+    # The time alone does not order equal times: without the ID two runs could differ.
+    return chosen.order_by("us", "place")
 
 
-def _latest(searches: Table, behaviours: Table, k: int, **lists: str) -> Table:
-    """Each search with the latest `k` strictly earlier `behaviours` of its user, oldest first.
+def _steps(searches: Table, events: Table) -> Table:
+    """By how much the number of a shopper's behaviours of each kind grows at a time, a row a search or event."""
+    inside = searches.filter(_.shopper.notnull()).select(
+        "shopper", "us",
+        queries=_int(1),
+        search_clicks=_.clicked.length(),
+        clicks=_.clicked.length(),
+        orders=_.purchased.length().fill_null(0),
+    )  # fmt: skip
+    outside = events.filter(_.shopper.notnull()).select(
+        "shopper", "us",
+        queries=_int(0),
+        search_clicks=_int(0),
+        clicks=(_.action == "click").cast("int64"),
+        orders=(_.action == "purchase").cast("int64"),
+    )  # fmt: skip
+    return inside.union(outside)
 
-    Behaviours are numbered within their user, and each carries the `k` values that end with it. A search that has n
-    behaviours before it takes the list of number n. Its n is counted in one pass over behaviours and searches together,
-    where a search sorts before behaviours of its own time: they are not earlier.
+
+def _earlier(searches: Table, events: Table) -> Table:
+    """How many behaviours of each kind are strictly earlier than a search: (number, num_KIND).
+
+    One pass over behaviours and searches together, where a search sorts before behaviours of its own time.
     """
-    known = behaviours.filter(_.user_id.notnull())
-    order = ["us", "tie", "position"]
-    window = ibis.window(group_by="user_id", order_by=order, preceding=k - 1, following=0)
-    number = ibis.row_number().over(group_by="user_id", order_by=order) + 1
-    ending = known.select(
-        "user_id", number=number, **{name: _[of].collect().over(window) for name, of in lists.items()}
-    )
-    marks = known.select("user_id", "us", search_id=ibis.null("string"), step=_int(1)).union(
-        searches.select("user_id", "us", "search_id", step=_int(0))
-    )
-    so_far = ibis.window(group_by="user_id", order_by=["us", "step"], preceding=None, following=0)
-    counted = marks.mutate(number=_.step.sum().over(so_far)).filter(_.search_id.notnull()).select("search_id", "number")
-    found = searches.inner_join(counted, "search_id").left_join(ending, ["user_id", "number"])
-    return found.select(*searches.columns, *lists)
+    asked = searches.filter(_.shopper.notnull()).select("shopper", "us", "number", **dict.fromkeys(KINDS, _int(0)))
+    steps = _steps(searches, events).mutate(number=ibis.null("int64"), after=_int(1))
+    names = ("shopper", "us", "number", "after", *KINDS)
+    marks = steps.select(*names).union(asked.mutate(after=_int(0)).select(*names))
+    so_far = ibis.window(group_by="shopper", order_by=["us", "after"], preceding=None, following=0)
+    counted = marks.select("number", **{f"num_{kind}": _[kind].sum().over(so_far) for kind in KINDS})
+    return counted.filter(_.number.notnull())
 
 
-def _cold_start(searches: Table, query_items: Table) -> Table:
-    """Per query and day, the items most clicked for it until the end of the day before, best first."""
-    next_change = _.day.lead().over(ibis.window(group_by=["query", "item_id"], order_by="day"))
-    totals = query_items.select("item_id", "clicks", query_key="query", since="day", until=next_change)
-    asked = searches.select("query_key", "day").distinct()
-    valid = asked.join(totals.filter(_.clicks > 0), "query_key").filter(
-        _.since < _.day, (_.day <= _.until) | _.until.isnull()
-    )
-    best = ibis.window(group_by=["query_key", "day"], order_by=[ibis.desc("clicks"), "item_id"])
+def _cold_start(searches: Table, query_items: Table, items: Table) -> Table:
+    """Per query and day, the items most clicked for it until the end of the day before, best first.
+
+    Counts never fall: the clicks that an item has at a day are the most of those that it had on earlier days. So one
+    pass in the order of days tells them, over the changes and the days asked about together, where a day that is asked
+    about sorts before its own change. A join of the two would grow with the square of the days.
+    """
+    changes = query_items.filter(_.clicks > 0).select("query", "item", "day", "clicks", after=_int(1))
+    clicked = changes.group_by("query", "item").agg(since=_.day.min())
+    asked = searches.select("query", "day").distinct().join(clicked, "query").filter(_.day > _.since)
+    marks = changes.union(asked.select("query", "item", "day", clicks=ibis.null("int64"), after=_int(0)))
+    until_now = ibis.window(group_by=["query", "item"], order_by=["day", "after"], preceding=None, following=0)
+    known = marks.select("query", "item", "day", "after", clicks=_.clicks.max().over(until_now))
+    valid = known.filter(_.after == 0).join(items, "item")
+    best = ibis.window(group_by=["query", "day"], order_by=[ibis.desc("clicks"), "place"])
     top = valid.mutate(rank=ibis.row_number().over(best)).filter(_.rank < COLD_START)
-    return top.group_by("query_key", "day").agg(cold_start=_.item_id.collect(order_by="rank"))
+    return top.group_by("query", "day").agg(cold_start=_.item.collect(order_by="rank"))
 
 
 def _profiles(users: Table) -> Table:
@@ -135,17 +180,26 @@ def _profiles(users: Table) -> Table:
 
 def _entries(searches: Table, column: str) -> Table:
     """One row for each entry of a list column, in its order."""
-    rows = searches.select("user_id", "us", "day", tie="search_id", value=column).unnest("value", offset="position")
-    return rows.select("user_id", "us", "day", "value", "tie", position=_.position.cast("int64"))
+    rows = searches.select("shopper", "us", "place", item=column).unnest("item", offset="position")
+    return rows.select("shopper", "us", "item", "place", position=_.position.cast("int64"))
 
 
 def _of(outside: Table, action: str) -> Table:
-    return (
-        outside.filter(_.action == action)
-        .select("user_id", "us", "day", "tie", "position", value="item_id")
-        .select("user_id", "us", "day", "value", "tie", "position")
-    )
+    return outside.filter(_.action == action).select("shopper", "us", "item", "place", position=_int(0))
+
+
+def stamped(totals: Table, stamp: ibis.Value) -> Table:
+    """Running totals in the order of one number that stands for key and day; see `counts`."""
+    return totals.select(*COUNTS, stamp=stamp).order_by("stamp")
 
 
 def _int(value: int) -> ibis.expr.types.IntegerScalar:
     return ibis.literal(int(value), "int64")
+
+
+def first_days(query_items: Table, names: Table) -> Table:
+    """Every query with the first day on which it was answered; `NEVER` where that was not before the test boundary."""
+    first = query_items.group_by("query").agg(first_day=_.day.min())
+    found = names.left_join(first, "query")
+    # Under a null lies what happened to be in memory: a file would differ from one preparation to the next.
+    return found.select("query", "text", first_day=_.first_day.fill_null(NEVER)).order_by("query")

@@ -1,20 +1,22 @@
 """Raw log → prepared log: read, validate, split, write, derive; one folder that everything else starts from."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 
 import ibis
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from onesearch.artifacts import writing
-from onesearch.log import derive
-from onesearch.log.report import Report, rejected_table
-from onesearch.log.schema import MICROSECONDS_OF_DAY, Tables
+from onesearch.log import as_of, derive
+from onesearch.log.coded import code
+from onesearch.log.counts import TOTALS
+from onesearch.log.mapped_files import ROWS, write_mapped
+from onesearch.log.report import LogError, Report, rejected_table
+from onesearch.log.schema import Tables
 from onesearch.log.sources.source import Source
 from onesearch.log.split import Split, assign
 from onesearch.log.validation import validate
@@ -60,37 +62,70 @@ def _prepare(source: Source, folder: Path, split: Split, max_history: int, step:
         for name, table in {**tables, "rejected": rejected_table(rejected)}.items():
             _write(table, temporary / f"{name}.parquet")
         step("deriving histories and counts")
-        for name, table in derived(tables, report.split["test_from_us"], max_history).items():
-            _write(table, temporary / f"{name}.parquet")
+        _derive(tables, report.split["test_from_us"], temporary)
         facts.update(report.facts())
     return report
 
 
-def derived(tables: Tables, boundary: int, max_history: int) -> Tables:
-    """The derived tables by name.
+def _derive(tables: Tables, boundary: int, folder: Path) -> None:
+    """Write the derived tables.
 
     Args:
         tables: clean canonical tables with their split.
         boundary: the test's start in microseconds since 1970.
-        max_history: longest click and order sequence of a search.
+        folder: of the log.
     """
-    searches, events = (ibis.memtable(_stamped(tables[name])) for name in ("searches", "events"))
-    users = ibis.memtable(tables["users"])
+    coded = code(tables)
     connection = ibis.duckdb.connect()
-    query_item_days = connection.to_pyarrow(derive.query_item_days(searches, boundary))
-    contexts = derive.contexts(searches, events, users, ibis.memtable(query_item_days), max_history)
-    return {
-        "queries": connection.to_pyarrow(derive.queries(searches, boundary)),
-        "item_days": connection.to_pyarrow(derive.item_days(searches, events, boundary)),
-        "query_item_days": query_item_days,
-        "contexts": connection.to_pyarrow(contexts),
-    }
+    profiles = tables["users"].select(["user_id", "gender", "age_bucket", "province"])
+    # The engine's own tables may be larger than memory.
+    searches, events, items, shoppers, names, users = (
+        connection.create_table(name, ibis.memtable(table).select(table.column_names), temp=True)
+        for name, table in {**coded._asdict(), "users": profiles}.items()
+    )
+    num_items, num_queries = len(coded.items), len(coded.queries)
+    del coded
+    counted = derive.queries(searches, boundary)
+    _write(connection.to_pyarrow(derive.named_queries(counted, names)), folder / "queries.parquet")
+    daily = connection.create_table("daily_counts", derive.daily_counts(searches, boundary), temp=True)
+    pairs = connection.create_table("query_item_days", derive.query_item_days(daily), temp=True)
+    days = connection.create_table("item_days", derive.item_days(daily, events, boundary), temp=True)
+
+    def write(file: str, schema: pa.Schema, rows: ibis.Table) -> None:
+        write_mapped(folder / as_of.FOLDER / file, schema, _batches(connection, rows))
+
+    (folder / as_of.FOLDER).mkdir()
+    write("searches.arrow", as_of.SEARCHES, derive.contexts(searches, events, pairs, items))
+    write("shoppers.arrow", as_of.SHOPPERS, derive.shoppers(searches, events, users, shoppers))
+    write("queries.arrow", as_of.QUERIES, derive.first_days(pairs, names))
+    for kind, rows in derive.behaviours(searches, events).items():
+        write(as_of.behaviours_file(kind), as_of.BEHAVIOURS[kind], rows)
+    for file, totals, key in (
+        ("item_days.arrow", days, days.item.cast("int64")),
+        ("query_item_days.arrow", pairs, pairs.query.cast("int64") * num_items + pairs.item),
+    ):
+        first_day, num_days = _days(connection, totals)
+        scale = {"num_days": num_days, "first_day": first_day, "num_items": num_items}
+        if num_items * num_queries * num_days >= 2**63:
+            raise LogError(
+                f"{num_items:,} items, {num_queries:,} queries and {num_days:,} days cannot be numbered "
+                "together: leave the oldest searches out."
+            )
+        stamp = key * num_days + totals.day - first_day
+        schema = TOTALS.with_metadata({name: str(value) for name, value in scale.items()})
+        write(file, schema, derive.stamped(totals, stamp))
 
 
-def _stamped(table: pa.Table) -> pa.Table:
-    us = table["time"].cast(pa.int64())
-    day = np.asarray(us, np.int64) // MICROSECONDS_OF_DAY  # floors before 1970 too, as integer division in SQL does not
-    return table.append_column("us", us).append_column("day", pa.array(day))
+def _batches(connection: ibis.BaseBackend, rows: ibis.Table) -> Iterator[pa.RecordBatch]:
+    """Rows of the engine's own tables, as they come."""
+    # `to_pyarrow_batches` of Ibis 12 calls what DuckDB 2 has under another name.
+    return iter(connection.con.sql(connection.compile(rows)).to_arrow_reader(ROWS))
+
+
+def _days(connection: ibis.BaseBackend, totals: ibis.Table) -> tuple[int, int]:
+    """The first day of running totals, and how many days there are up to the one after their last."""
+    (row,) = connection.to_pyarrow(totals.agg(first=totals.day.min(), last=totals.day.max())).to_pylist()
+    return (row["first"], row["last"] - row["first"] + 2) if row["first"] is not None else (0, 1)
 
 
 def _write(table: pa.Table, path: Path) -> None:

@@ -11,15 +11,15 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from onesearch.artifacts import Manifest, verify
-from onesearch.log.counts import ItemCounts, PairCounts
+from onesearch.log.as_of import FOLDER, QUERIES, AsOf
+from onesearch.log.counts import CLICKS, TOTALS, ItemCounts, PairCounts, RunningTotals
 from onesearch.log.live import live_context
-from onesearch.log.ragged import Ragged
+from onesearch.log.mapped_files import MappedTable
 from onesearch.log.report import LogError
 from onesearch.log.schema import MICROSECONDS_OF_DAY, SPLITS, Array, Column
+from onesearch.log.searches import Searches
 from onesearch.log.text import normalize_query
 from onesearch.types import SearchContext
-
-_ITEM_LISTS = ("recent_clicks", "long_clicks", "long_orders", "cold_start", "clicked", "purchased", "impressed")
 
 
 class Log:
@@ -94,37 +94,27 @@ class Log:
     @cached_property
     def item_counts(self) -> ItemCounts:
         """Exposures, clicks and orders of items, as of any day."""
-        table = self._read("item_days")
-        return ItemCounts(self._rows(table["item_id"]), np.asarray(table["day"]), _totals(table))
+        return ItemCounts(self._totals("item_days"))
 
     @cached_property
     def pair_counts(self) -> PairCounts:
         """Exposures, clicks and orders of (query, item), as of any day."""
-        table = self._read("query_item_days")
-        items = self._rows(table["item_id"])
-        return PairCounts(
-            [str(query) for query in table["query"].to_pylist()], items, np.asarray(table["day"]), _totals(table)
-        )
+        known = MappedTable(self._as_of / "queries.arrow", QUERIES).read()
+        first_days = dict(zip(known["text"].to_pylist(), known["first_day"].to_pylist(), strict=True))
+        return PairCounts(first_days, self._num_items, self._totals("query_item_days"))
 
-    def contexts(self, *splits: str) -> list[SearchContext]:
-        """The searches of `splits` (train, validation, test) in time order, each as of its own time."""
+    def contexts(self, *splits: str) -> Searches:
+        """The searches of `splits` (train, validation, test) in time order, each as of its own time.
+
+        Raises:
+            LogError: there is no such split, or the log was prepared by another version.
+        """
         unknown = set(splits) - set(SPLITS)
         if unknown:
             raise LogError(f"There is no split '{min(unknown)}': use some of {', '.join(SPLITS)}.")
-        table = self._read("contexts", filters=pc.field("split").isin(splits))
-        if missing := set(SearchContext._fields) - set(table.column_names):
-            raise LogError(
-                f"{self.folder} was prepared by another version of onesearch: '{min(missing)}' is missing from its "
-                "contexts. Prepare it again."
-            )
-        columns = [
-            self._row_tuples(table[name]) if name in _ITEM_LISTS else _values(name, table[name])
-            for name in SearchContext._fields
-        ]
-        for index, name in enumerate(SearchContext._fields):
-            if name in _ITEM_LISTS and name != "impressed":  # only there null and empty differ
-                columns[index] = [rows or () for rows in columns[index]]
-        return [SearchContext(*values) for values in zip(*columns, strict=True)]
+        chosen = [SPLITS.index(split) for split in splits]
+        parts = self._searches.splits.parts
+        return Searches(self._searches, np.flatnonzero(np.concatenate([np.isin(part, chosen) for part in parts])))
 
     def context(self, user_id: str | None, query: str) -> SearchContext:
         """A search that happens now, after everything in the log; statistics end at the test boundary.
@@ -138,13 +128,13 @@ class Log:
     @cached_property
     def clicked_items(self) -> dict[str, tuple[int, ...]]:
         """Normalised query -> all item rows clicked for it before the test boundary, best first."""
-        table = self._read("query_item_days").group_by(["query", "item_id"]).aggregate([("clicks", "max")])
-        table = table.filter(pc.field("clicks_max") > 0)
-        table = table.sort_by([("query", "ascending"), ("clicks_max", "descending"), ("item_id", "ascending")])
-        best: dict[str, list[int]] = {}
-        for query, row in zip(table["query"].to_pylist(), self._rows(table["item_id"]).tolist(), strict=True):
-            best.setdefault(str(query), []).append(row)
-        return {query: tuple(rows) for query, rows in best.items()}
+        keys, clicks = self._totals("query_item_days").last(CLICKS)
+        queries, items = np.divmod(keys, self._num_items)
+        places = np.argsort(np.asarray(pc.sort_indices(self._vocabulary)))  # of item IDs in the order of their bytes
+        order = np.lexsort((places[items], -clicks, queries))
+        asked, starts = np.unique(queries, return_index=True)
+        best = (tuple(rows.tolist()) for rows in np.split(items[order], starts[1:]))
+        return dict(zip(self._searches.texts.take(asked), best, strict=False))
 
     @cached_property
     def bought_outside(self) -> dict[str, list[tuple[int, int]]]:
@@ -161,29 +151,28 @@ class Log:
             bought.setdefault(user, []).append((row, day))
         return bought
 
-    def _read(self, name: str, filters: pc.Expression | None = None) -> pa.Table:
-        return pq.read_table(self.folder / f"{name}.parquet", filters=filters, page_checksum_verification=True)
+    def _read(self, name: str) -> pa.Table:
+        return pq.read_table(self.folder / f"{name}.parquet", page_checksum_verification=True)
 
     def _rows(self, item_ids: Column) -> npt.NDArray[np.int64]:
         return np.asarray(pc.index_in(item_ids, self._vocabulary), np.int64)
 
-    def _row_tuples(self, column: Column) -> list[tuple[int, ...] | None]:
-        ragged = Ragged(column, self._vocabulary)
-        return ragged.tuples(ragged.codes.tolist())
+    @property
+    def _as_of(self) -> Path:
+        return self.folder / FOLDER
+
+    @cached_property
+    def _searches(self) -> AsOf:
+        return AsOf(self._as_of, int(self.manifest.config["max_history"]))
+
+    @property
+    def _num_items(self) -> int:
+        """Items of the log alone."""
+        return int(self.manifest.facts["rows"]["items"])
+
+    def _totals(self, name: str) -> RunningTotals:
+        return RunningTotals.mapped(MappedTable(self._as_of / f"{name}.arrow", TOTALS))
 
     @cached_property
     def _vocabulary(self) -> Array:
         return self.items["item_id"].combine_chunks()
-
-
-def _values(name: str, column: Column) -> list[Any]:
-    """A column of contexts that holds no items; null texts and lists read as empty."""
-    if pa.types.is_list(column.type):
-        ragged = Ragged(column, pa.array([], column.type.value_type))
-        return [values or () for values in ragged.tuples(ragged.values.to_pylist())]
-    values: list[Any] = column.to_pylist() if name == "day" else pc.fill_null(column, "").to_pylist()
-    return values
-
-
-def _totals(table: pa.Table) -> npt.NDArray[np.int64]:
-    return np.stack([np.asarray(table[name], np.int64) for name in ("exposures", "clicks", "orders")], axis=1)

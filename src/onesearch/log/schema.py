@@ -72,6 +72,13 @@ ACTIONS = ("click", "purchase")
 GRADES = (0, 1, 2, 3)
 SPLITS = ("train", "validation", "test")
 
+KINDS = ("queries", "search_clicks", "clicks", "orders")
+"""What a shopper does: the queries asked, items clicked in search, clicked anywhere, ordered anywhere."""
+COUNTS = ("exposures", "clicks", "orders")
+"""What is counted of items and of (query, item) pairs."""
+NEVER = 2**31 - 1
+"""In place of a day."""
+
 RECENT = 20
 """Queries and clicks kept as recent; the prompt takes fewer."""
 COLD_START = 20

@@ -127,7 +127,7 @@ def _known_once(name: str, ragged: Ragged, item_ids: Array, report: Report) -> R
 
 def _contain(columns: dict[str, Ragged], outer: str, inner: str, item_ids: Array, report: Report) -> Ragged:
     large, small = columns[outer], columns[inner]
-    missing = ~np.isin(small.keys(len(item_ids)), large.keys(len(item_ids))) & ~large.nulls[small.rows]
+    missing = ~small.among(large, len(item_ids)) & ~large.nulls[small.rows]
     report.find(f"{inner} but not {outer}: added to {outer}", int(missing.sum()))
     return Ragged(appended(large, small, missing), item_ids)
 

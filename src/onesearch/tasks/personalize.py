@@ -77,7 +77,7 @@ class SearchToItem(Task):
 
     def repeats(self, corpus: Corpus) -> NDArray[np.float64]:
         """As often as `weight` says over all searches, the more often the later."""
-        days = np.array([context.day for context in corpus.searches])
+        days = corpus.days
         shares = 0.5 ** ((days.max(initial=0) - days) / self.half_life)  # 1 on the last day
         repeats: NDArray[np.float64] = shares * (self.weight * len(shares) / max(1.0, shares.sum()))
         return repeats
@@ -89,7 +89,7 @@ class SearchToItem(Task):
         if self.pseudo_clicks:
             num_clicks = len(corpus.clicked[context.query])
             if rng.random() < self.pseudo_clicks / (num_clicks + self.pseudo_clicks):
-                answered = rng.choice(corpus.searches_of_day[context.day])
+                answered = corpus.searches[rng.choice(corpus.searches_of_day[context.day])]
         item = rng.choice(answered.purchased or answered.clicked)
         if rng.random() < self.anonymous_rate:
             context = anonymous(context)

@@ -3,7 +3,7 @@
 import math
 import random
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import ClassVar, Literal, NamedTuple
@@ -11,6 +11,7 @@ from typing import ClassVar, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from onesearch.log.searches import days_of, items_by_query
 from onesearch.tasks.prompt import Prompt
 from onesearch.tasks.prompt_writer import PromptWriter
 from onesearch.types import SearchContext, UserError
@@ -30,21 +31,26 @@ class Corpus:
     babble: Sequence[str] = ()  # queries that mean nothing
     fragments: Sequence[tuple[str, ...]] = ()  # of each item's title, as a shopper would type them
 
-    @cached_property
-    def searches_of_day(self) -> dict[int, list[SearchContext]]:
-        """Searches by their day."""
-        of_day: dict[int, list[SearchContext]] = {}
-        for context in self.searches:
-            of_day.setdefault(context.day, []).append(context)
-        return of_day
+    @property
+    def days(self) -> NDArray[np.int64]:
+        """The day of each search."""
+        return days_of(self.searches)
 
     @cached_property
-    def clicked(self) -> dict[str, list[int]]:
+    def searches_of_day(self) -> dict[int, range | NDArray[np.int64]]:
+        """Places of the searches of each day."""
+        of_each = self.days
+        order = np.argsort(of_each, kind="stable")
+        days, starts = np.unique(of_each[order], return_index=True)
+        in_order = (of_each[1:] >= of_each[:-1]).all()  # as a log is: then a range tells a day's searches
+        places = range(len(order)) if in_order else order
+        bounds = [*starts.tolist(), len(order)]
+        return {day: places[start:end] for day, start, end in zip(days.tolist(), bounds, bounds[1:], strict=False)}
+
+    @cached_property
+    def clicked(self) -> Mapping[str, NDArray[np.integer]]:
         """Items clicked for each query, repeated as often as clicked."""
-        clicked: dict[str, list[int]] = {}
-        for query, item in self.pairs:
-            clicked.setdefault(query, []).append(item)
-        return clicked
+        return items_by_query(self.pairs)
 
     def wording(self, query: str, rate: float, rng: random.Random) -> str:
         """The query, or with probability `rate` one of its misspelt wordings."""
