@@ -59,6 +59,7 @@ def test_they_are_a_sequence(searches, contexts):
 
 def test_some_of_them_by_place_or_mask(searches, contexts):
     assert list(searches.take([40, 3, 40])) == [contexts[40], contexts[3], contexts[40]]
+    assert list(searches.take([])) == []
     late = searches.days > np.median(searches.days)
     assert list(searches.take(late)) == [context for context, is_late in zip(contexts, late, strict=True) if is_late]
     assert list(searches.take(np.array([], np.int64))) == []
@@ -110,8 +111,10 @@ def test_nothing_was_clicked(log):
 
 
 def test_another_process_maps_the_files_itself(searches, contexts):
-    """What travels are the rows and the folder, not what was mapped."""
-    sent = bytes(ForkingPickler.dumps(searches[:30]))
+    """What travels are the rows and the folder, not what was mapped, nor what was found out."""
+    part = searches[:30]
+    assert len(part.answered) > 0
+    sent = bytes(ForkingPickler.dumps(part))
     assert len(sent) < 1500
     found = ForkingPickler.loads(sent)
     assert isinstance(found, Searches)

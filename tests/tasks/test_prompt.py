@@ -8,6 +8,7 @@ import torch
 
 from onesearch.behavior.user_id import blend
 from onesearch.tasks.collation import collate_prompts
+from onesearch.tasks.personalize import anonymous
 from onesearch.tasks.prompt import LISTS, LONGEST_LIST, Prompt, Views
 from onesearch.tasks.prompt_writer import draw_shift
 from onesearch.types import UserError
@@ -66,6 +67,18 @@ def test_clicks_and_user_can_be_left_out(make_writer, make_search, read):
     shown = read(make_writer(num_recent_clicks=0).search(context).tokens)
     assert "<clicks>" not in shown
     assert len(shown.split("<user> ")[1].split(" <")[0].split()) == 1
+
+
+def test_views_are_personal_where_the_prompt_depends_on_who_asks(make_writer, make_search):
+    """Each of them alone makes the prompt another than a new user's; all off, and what is popular for all, do not."""
+    off = dict.fromkeys(("num_recent_queries", "num_recent_clicks", "max_history", "num_relevant_sids"), 0)
+    off |= {"user_id": True, "profile": False, "popular_for_all": True}
+    shown = {"num_recent_queries": 3, "num_recent_clicks": 3, "max_history": 3, "profile": True}
+    search = make_search("boots", **KNOWN)
+    for name, value in ({"": 0} | shown | {"popular_for_all": False}).items():
+        writer = make_writer(**(off | ({name: value} if name else {})))
+        differs = writer.search(search) != writer.search(anonymous(search))
+        assert differs == writer.views.personal == bool(name), name
 
 
 def test_queries_without_their_sids(make_writer, make_search, read):

@@ -165,12 +165,10 @@ def labels_of(
         candidates: item rows of each search; −1 is padding.
         orders_known: whether the log records orders.
     """
-    clicked = [
-        [item in set(context.clicked) for item in shown] for context, shown in zip(contexts, candidates, strict=True)
-    ]
-    purchased = [
-        [item in set(context.purchased) for item in shown] for context, shown in zip(contexts, candidates, strict=True)
-    ]
+    clicked, purchased = (
+        [[item in happened for item in shown] for happened, shown in zip(map(set, items), candidates, strict=True)]
+        for items in ([context.clicked for context in contexts], [context.purchased for context in contexts])
+    )
     width = max(map(len, candidates), default=0)
     click, order = (window(rows, width).values.clip(min=0).astype(np.float32) for rows in (clicked, purchased))
     return RewardLabels(

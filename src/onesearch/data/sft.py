@@ -116,6 +116,8 @@ class SftData(lightning.LightningDataModule):
 
     def train_dataloader(self) -> EpochLoader:
         """The mixture of tasks, shuffled, as `GeneratorBatch`es of one kind of answer."""
+        if self.num_workers:  # built here once, and shared by the workers of every epoch
+            _ = self.corpus.clicked, self.corpus.searches_of_day
         examples = Examples(self.tasks, self.corpus, self.writer(self.bpe_dropout), self.seed)
         mixture = Mixture(self.tasks, self.corpus, self.batch_size, self.seed)
         batches = BucketedBatches(mixture, examples.write, self.pool)

@@ -53,4 +53,4 @@ def trained_stages(run: Path, khqe: Khqe, num_beams: int, batch_size: int) -> li
     stages = [stage for stage in STAGES if (run / stage / "manifest.json").is_file()]
     engines = [SearchEngine.open(run, stage, khqe, num_beams) for stage in stages]
     systems = [OneSearch(SYSTEMS[stage], engine, batch_size) for stage, engine in zip(stages, engines, strict=True)]
-    return systems + [NotToldWhoAsks(system) for system in systems[-1:] if system.engine.form == "search"]
+    return systems + [NotToldWhoAsks(system) for system in systems[-1:] if system.engine.reads_users]

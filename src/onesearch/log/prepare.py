@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import ibis
 import pyarrow as pa
@@ -12,7 +13,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from onesearch.artifacts import writing
 from onesearch.log import as_of, derive
-from onesearch.log.coded import code
+from onesearch.log.coded import Coded, code
 from onesearch.log.counts import TOTALS
 from onesearch.log.mapped_files import ROWS, write_mapped
 from onesearch.log.report import LogError, Report, rejected_table
@@ -54,6 +55,7 @@ def _prepare(source: Source, folder: Path, split: Split, max_history: int, step:
     raw = source.read()
     step("validating")
     tables, report, rejected = validate(raw)
+    del raw
     tables["searches"], report.split = assign(tables["searches"], split)
     config = {"source": type(source).__name__, "split": _plain(split), "max_history": max_history}
     facts: dict[str, object] = {}
@@ -75,9 +77,16 @@ def _derive(tables: Tables, boundary: int, folder: Path) -> None:
         boundary: the test's start in microseconds since 1970.
         folder: of the log.
     """
-    coded = code(tables)
-    connection = ibis.duckdb.connect()
-    profiles = tables["users"].select(["user_id", "gender", "age_bucket", "province"])
+    with TemporaryDirectory(prefix=".spill-", dir=folder.parent) as spill:  # beside the log, where there must be room
+        connection = ibis.duckdb.connect(temp_directory=spill)
+        try:
+            _derive_from(code(tables), tables["users"], boundary, folder, connection)
+        finally:
+            connection.disconnect()
+
+
+def _derive_from(coded: Coded, people: pa.Table, boundary: int, folder: Path, connection: ibis.BaseBackend) -> None:
+    profiles = people.select(["user_id", "gender", "age_bucket", "province"])
     # The engine's own tables may be larger than memory.
     searches, events, items, shoppers, names, users = (
         connection.create_table(name, ibis.memtable(table).select(table.column_names), temp=True)

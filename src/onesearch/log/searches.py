@@ -47,7 +47,11 @@ class Searches(Sequence[SearchContext]):
 
     def take(self, places: "npt.ArrayLike") -> "Searches":
         """Some of them: their places in any order, or a mask [S]."""
-        return Searches(self.source, self.rows[np.asarray(places)])
+        chosen = np.asarray(places)
+        return Searches(self.source, self.rows[chosen if chosen.dtype == bool else chosen.astype(np.int64)])
+
+    def __reduce__(self) -> tuple[type["Searches"], tuple[AsOf, Int64]]:
+        return Searches, (self.source, self.rows)  # not what can be found out again
 
     @cached_property
     def answered(self) -> "Searches":

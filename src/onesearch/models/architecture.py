@@ -63,9 +63,7 @@ class Architecture(ABC):
         self.start_token = start_token(model)
         # Where positions are learnt or trained for (BART, GPT-2, Llama) there are only so many; T5's are relative.
         self.max_length: int | None = getattr(config, "max_position_embeddings", None)
-        # T5 scales the decoder's output before the head, T5 1.1 and mT5 do not; the level slices must do the same.
-        scaled = getattr(config, "scale_decoder_outputs", config.model_type == "umt5")
-        self.output_scale: float = config.hidden_size**-0.5 if scaled else 1.0
+        self.output_scale = _output_scale(config)
 
     @abstractmethod
     def read(self, embeddings: Tensor, attention_mask: Tensor) -> Encoded:
@@ -78,6 +76,28 @@ class Architecture(ABC):
     @abstractmethod
     def begin(self, encoded: Encoded) -> Writing:
         """Write answers token by token."""
+
+
+def _output_scale(config: Any) -> float:
+    """What states are multiplied by before the head: the level slices must say what the whole model would.
+
+    T5 scales its decoder's output, T5 1.1 and mT5 do not; Granite and Cohere scale logits.
+    """
+    if getattr(config, "final_logit_softcapping", None):
+        raise UserError(
+            f"The backbone ({config.model_type}) bends its logits, which slices of its head do not: take another one."
+        )
+    scaled = getattr(config, "scale_decoder_outputs", config.model_type == "umt5")
+    scale: float = config.hidden_size**-0.5 if scaled else 1.0
+    return scale * getattr(config, "logit_scale", 1.0) / getattr(config, "logits_scaling", 1.0)
+
+
+def _window(config: Any) -> int | None:
+    """How far back some layer looks; None: all of them to the beginning."""
+    kinds = getattr(config, "layer_types", None)
+    slides = "sliding_attention" in kinds if kinds else getattr(config, "use_sliding_window", True)
+    window: int | None = getattr(config, "sliding_window", None) if slides else None
+    return window
 
 
 def architecture(model: PreTrainedModel) -> Architecture:
@@ -140,11 +160,13 @@ class DecoderOnly(Architecture):
 
     def __init__(self, model: PreTrainedModel) -> None:
         super().__init__(model)
-        if self.max_length is not None:
-            self.max_length -= ANSWER
+        # A window of attention must never begin to slide: it counts places, and padding would be among them.
+        limits = [most for most in (self.max_length, _window(model.config)) if most is not None]
+        if limits:
+            self.max_length = min(limits) - ANSWER
             if self.max_length <= 0:
                 raise UserError(
-                    f"The backbone has no more than {ANSWER} positions, which the answer needs: give it more."
+                    f"The backbone sees no more than {ANSWER} positions, which the answer needs: give it more."
                 )
 
     def read(self, embeddings: Tensor, attention_mask: Tensor) -> Encoded:
@@ -157,6 +179,7 @@ class DecoderOnly(Architecture):
 
     def write(self, encoded: Encoded, tokens: Tensor) -> Tensor:
         """Whole answers behind the prompts' keys and values, through which the prompts are learnt from as well."""
+        assert tokens.shape[1] <= ANSWER
         writing, num_prompts = self.begin(encoded), len(encoded.hidden)
         if len(tokens) > num_prompts:
             prompts = torch.arange(num_prompts, device=tokens.device)

@@ -110,6 +110,11 @@ class SearchEngine:
             template=Template.of(settings),
         )
 
+    @property
+    def reads_users(self) -> bool:
+        """Whether an answer may depend on who asks."""
+        return self.form == "search" and self.writer.views.personal
+
     def prompt(self, context: SearchContext) -> Prompt:
         """The prompt of a search in the form that the generator was trained to answer."""
         writer = self.writer

@@ -186,13 +186,13 @@ class SftStage(GeneratorStage):
 
     def validation_step(self, batch: GeneratorBatch | list[SearchContext], *_: int) -> None:
         """Searches are answered with beams; the tasks' own examples are read together with their answers."""
+        if isinstance(batch, GeneratorBatch):
+            losses, lengths = self.answer_losses(batch)
+            self._add(self.val_losses, batch, losses / lengths)
+            return
         # Beams hand a cache from layer to layer, whose every length would be compiled anew.
         with torch.compiler.set_stance("force_eager") if self.compile_backend else nullcontext():
-            if isinstance(batch, GeneratorBatch):
-                losses, lengths = self.answer_losses(batch)
-                self._add(self.val_losses, batch, losses / lengths)
-            else:
-                super().validation_step(batch)
+            super().validation_step(batch)
 
     def on_validation_epoch_end(self) -> None:
         """Log each task's loss over all its examples."""

@@ -133,6 +133,15 @@ class Views:
                     f"views.{name} is {getattr(self, name)}, but a log keeps {most}: set it to {most} or less."
                 )
 
+    @property
+    def personal(self) -> bool:
+        """Whether a prompt depends on who asks; what is popular may be shown to new users alone.
+
+        A user ID is made of the clicks that the other views show.
+        """
+        behaviour = self.num_recent_queries, self.num_recent_clicks, self.max_history, self.num_relevant_sids
+        return any((*behaviour, self.profile)) or bool(self.num_popular and not self.popular_for_all)
+
     def lengths(self, num_codes: int) -> dict[str, int]:
         """Most tokens of a search prompt, by the field that shortens them; the last one is the end token's too.
 
