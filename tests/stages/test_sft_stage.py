@@ -141,6 +141,7 @@ def test_figures_of_validation_are_those_of_the_beams(make_stage, data):
 
 def test_compiled_layers_train_as_the_others_do(make_stage, data, fit_stage):
     """The same losses of six steps, checkpoint names and beams, with graphs that serve every layer and every length."""
+    torch.compiler.reset()  # whatever other tests compiled
     graphs, losses, names = [], [], []
 
     def keep(graph, _):
@@ -155,8 +156,8 @@ def test_compiled_layers_train_as_the_others_do(make_stage, data, fit_stage):
         assert "val/hr@10" in stage.trainer.callback_metrics
     assert losses[1] == pytest.approx(losses[0], rel=1e-4)
     assert names[0] == names[1]
-    # Two encoder layers share one; the decoder has one; a layer without gradients, or of a first length, may add some.
-    assert 2 <= len(graphs) <= 6
+    # Two encoder layers share theirs; the decoder has its own. Without padding there is no mask, which makes another.
+    assert 2 <= len(graphs) <= 9 < 6 * 3  # steps and layers
 
 
 def test_half_precision_trains_as_full_precision_does(make_stage, data, fit_stage):
