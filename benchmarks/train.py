@@ -315,7 +315,7 @@ def _step_in_bf16(load: Load, device: torch.device, compiled: bool, rounds: int)
     with FlopCounterMode(display=False) as counter, torch.autocast(device.type, torch.bfloat16):
         loss_of(generator, batches[0]).backward()
     if compiled:
-        generator.compile_layers("inductor")  # as `compile_backend` of the stage does
+        generator.architecture.compile_layers("inductor")  # as `compile_backend` of the stage does
     for batch in batches:
         step(batch)  # compiles, and finds its kernels
     times = []

@@ -7,10 +7,14 @@ from transformers import (
     BartForConditionalGeneration,
     GPT2Config,
     GPT2LMHeadModel,
+    GraniteConfig,
+    GraniteForCausalLM,
     LlamaConfig,
     LlamaForCausalLM,
     MBartConfig,
     MBartForConditionalGeneration,
+    MistralConfig,
+    MistralForCausalLM,
     MT5Config,
     MT5ForConditionalGeneration,
     Qwen2Config,
@@ -75,12 +79,14 @@ def gpt2(size, **more):
     )
 
 
-def rotary(size, model, config):
+def rotary(size, model, config, **more):
     """Positions by rotation, two query heads to one of keys; a head of its own."""
     sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "max_position_embeddings": 96}
     heads = {"num_attention_heads": 4, "num_key_value_heads": 2}
     ids = {"bos_token_id": 0, "eos_token_id": 2, "pad_token_id": 1}
-    return model(config(vocab_size=size, initializer_range=0.3, tie_word_embeddings=False, **sizes, **heads, **ids))
+    return model(
+        config(vocab_size=size, initializer_range=0.3, tie_word_embeddings=False, **sizes, **heads, **ids, **more)
+    )
 
 
 BACKBONES = {
@@ -101,6 +107,13 @@ DECODERS = {
 }
 
 
+PECULIAR = {
+    "mistral": lambda size: rotary(size, MistralForCausalLM, MistralConfig, sliding_window=40),
+    "granite": lambda size: rotary(size, GraniteForCausalLM, GraniteConfig, logits_scaling=8.0),
+}
+"""Decoders with a window of attention, and with scaled logits."""
+
+
 @pytest.fixture
 def build(vocabulary):
     """`build("bart")`: a generator in evaluation mode."""
@@ -108,7 +121,7 @@ def build(vocabulary):
     def build(name="bart", num_queries=2, copying=False):
         torch.manual_seed(0)
         adapter = HistoryAdapter([torch.randn(size, 5) for size in SPEC.rq_sizes], 16, num_queries, num_heads=2)
-        backbone = (BACKBONES | DECODERS)[name](vocabulary.size)
+        backbone = (BACKBONES | DECODERS | PECULIAR)[name](vocabulary.size)
         return Generator(backbone, vocabulary, adapter, Copier(16, NUM_PLACES) if copying else None).eval()
 
     return build

@@ -6,13 +6,7 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 from torch.utils.flop_counter import FlopCounterMode
-from transformers import (
-    AutoModelForCausalLM,
-    GraniteConfig,
-    GraniteForCausalLM,
-    MistralConfig,
-    MistralForCausalLM,
-)
+from transformers import AutoModelForCausalLM
 
 from onesearch.models.architecture import architecture
 from onesearch.models.copier import Copier
@@ -146,7 +140,7 @@ def test_a_checkpoint_keeps_its_text(build, tmp_path):
 def test_user_mistakes(build, make_prompt):
     decoder = build("gpt2")
     with pytest.raises(UserError, match="'gradient_checkpointing' drops the keys and values"):
-        decoder.checkpoint_activations()
+        decoder.architecture.checkpoint_activations()
     assert decoder.max_length == 96 - 32
     decoder.encode(make_prompt([5] * 64))
     with pytest.raises(UserError, match="A prompt has 65 tokens, the backbone reads 64"):
@@ -155,14 +149,9 @@ def test_user_mistakes(build, make_prompt):
         fresh(FreshDecoder(hidden=16, layers=1, heads=2, max_length=0), build("gpt2").vocabulary)
 
 
-def test_a_window_of_attention_never_slides(vocabulary, make_prompt):
+def test_a_window_of_attention_never_slides(build, make_prompt):
     """It would count padding: prompts end before it could, and answers are those of one pass, whatever the batch."""
-    sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
-    ids = {"num_key_value_heads": 2, "bos_token_id": 0, "eos_token_id": 2, "pad_token_id": 1}
-    torch.manual_seed(0)
-    config = MistralConfig(vocab_size=vocabulary.size, sliding_window=40, initializer_range=0.3, **sizes, **ids)
-    adapter = HistoryAdapter([torch.randn(size, 5) for size in vocabulary.spec.rq_sizes], 16, 2)
-    generator = Generator(MistralForCausalLM(config), vocabulary, adapter).eval()
+    generator = build("mistral")
     assert generator.max_length == 40 - 32
     got = generator.sid_log_probs(generator.encode(make_prompt(TEXT, [7] * 8)), CODES)[0, 0]
     torch.testing.assert_close(got, reference(generator, TEXT, CODES[0, 0]), atol=1e-5, rtol=1e-4)
@@ -170,17 +159,12 @@ def test_a_window_of_attention_never_slides(vocabulary, make_prompt):
         generator.encode(make_prompt([7] * 9))
 
 
-def test_scaled_logits_are_those_of_the_whole_model(vocabulary, make_prompt):
+def test_scaled_logits_are_those_of_the_whole_model(build, make_prompt):
     """Granite divides its logits by 8: so do the slices of its head. A model that bends them is refused."""
-    sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 4}
-    ids = {"num_key_value_heads": 2, "bos_token_id": 0, "eos_token_id": 2, "pad_token_id": 1}
-    torch.manual_seed(0)
-    config = GraniteConfig(vocab_size=vocabulary.size, logits_scaling=8.0, initializer_range=0.5, **sizes, **ids)
-    adapter = HistoryAdapter([torch.randn(size, 5) for size in vocabulary.spec.rq_sizes], 16, 2)
-    generator = Generator(GraniteForCausalLM(config), vocabulary, adapter).eval()
+    generator = build("granite")
     got = generator.sid_log_probs(generator.encode(make_prompt(TEXT)), CODES[:1])[0, 0]
     torch.testing.assert_close(got, reference(generator, TEXT, CODES[0, 0]), atol=1e-5, rtol=1e-4)
-    config.final_logit_softcapping = 30.0
+    generator.backbone.config.final_logit_softcapping = 30.0
     with pytest.raises(UserError, match=r"\(granite\) bends its logits"):
         architecture(generator.backbone)
 

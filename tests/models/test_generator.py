@@ -246,7 +246,7 @@ def test_checkpointing_gives_the_same_gradients(generator, vocabulary, make_prom
     encoder = generator.backbone.get_encoder()
     attention = encoder.block[0].layer[0] if hasattr(encoder, "block") else encoder.layers[0].self_attn
     attention.register_forward_pre_hook(lambda *_: runs.append(None))
-    generator.checkpoint_activations()
+    generator.architecture.checkpoint_activations()
     got = gradients(generator, *task)
     assert len(runs) == 4  # the encoder reads the prompts twice
     assert got.keys() == want.keys()

@@ -11,13 +11,15 @@ Shapes: B prompts, X answers a prompt, T tokens of an answer.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
+from itertools import chain
 from typing import Any, NamedTuple, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import DynamicCache, EncoderDecoderCache, PreTrainedModel
 
-from onesearch.models.pretrained import start_token
+from onesearch.models.pretrained import keep_no_activations, start_token
 from onesearch.types import UserError
 
 ANSWER = 32
@@ -77,6 +79,28 @@ class Architecture(ABC):
     def begin(self, encoded: Encoded) -> Writing:
         """Write answers token by token."""
 
+    @abstractmethod
+    def checkpoint_activations(self) -> None:
+        """In training, compute activations again for the gradient instead of keeping them: less memory, more time.
+
+        Raises:
+            UserError: the answers need what was kept of the prompts.
+        """
+
+    @abstractmethod
+    def compile_layers(self, backend: str | Callable[..., Any]) -> None:
+        """Compile the layers one by one (`torch.compile`).
+
+        One graph serves all layers of a kind, so that a deep model is compiled as fast as a flat one; lengths are
+        symbols in it, since every batch has another. What is learnt, and what it is called, stays as it is.
+
+        Args:
+            backend: of `torch.compile`, such as "inductor".
+
+        Raises:
+            UserError: the layers hand on a cache, which would make each layer a graph of its own.
+        """
+
 
 def _output_scale(config: Any) -> float:
     """What states are multiplied by before the head: the level slices must say what the whole model would.
@@ -128,6 +152,17 @@ class EncoderDecoder(Architecture):
     def begin(self, encoded: Encoded) -> Writing:
         """With the decoder's keys and values cached, over the answers and over the prompt."""
         return _BesideEncoder(self.model, encoded)
+
+    def checkpoint_activations(self) -> None:
+        """All layers."""
+        keep_no_activations(self.model)
+
+    def compile_layers(self, backend: str | Callable[..., Any]) -> None:
+        """Those of both halves."""
+        for half in (self.model.get_encoder(), self.model.get_decoder()):
+            stacks = (module for module in half.children() if isinstance(module, nn.ModuleList))
+            for layer in chain.from_iterable(stacks):
+                layer.compile(backend=backend, dynamic=True)
 
 
 class _BesideEncoder(Writing):
@@ -189,6 +224,17 @@ class DecoderOnly(Architecture):
     def begin(self, encoded: Encoded) -> Writing:
         """With the keys and values of the prompts as the cache's beginning."""
         return _BehindPrompt(self.model, encoded)
+
+    def checkpoint_activations(self) -> None:
+        """Refused."""
+        raise UserError(
+            "'gradient_checkpointing' drops the keys and values of the prompts, behind which a decoder alone "
+            "writes its answers: set it to false."
+        )
+
+    def compile_layers(self, backend: str | Callable[..., Any]) -> None:
+        """Refused."""
+        raise UserError("'compile_backend' is for encoder-decoders: leave it out where a decoder alone is trained.")
 
 
 class _BehindPrompt(Writing):

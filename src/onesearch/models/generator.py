@@ -5,10 +5,8 @@ training, preference optimisation and search alike.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import chain
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -27,7 +25,6 @@ from onesearch.models.history_adapter import HistoryAdapter, fill_slots
 from onesearch.models.pretrained import (
     embedding_sums,
     grow,
-    keep_no_activations,
     open_backbone,
     token_tables,
 )
@@ -242,38 +239,6 @@ class Generator(nn.Module):
     def _shifted(self, tokens: Tensor) -> Tensor:
         """What the decoder reads to write `tokens` [B, T]: the start token, and all of them but the last."""
         return torch.cat([torch.full_like(tokens[:, :1], self.architecture.start_token), tokens[:, :-1]], 1)
-
-    def checkpoint_activations(self) -> None:
-        """In training, compute activations again for the gradient instead of keeping them: less memory, more time.
-
-        Raises:
-            UserError: the answers need what was kept of the prompts.
-        """
-        if not self.backbone.config.is_encoder_decoder:
-            raise UserError(
-                "'gradient_checkpointing' drops the keys and values of the prompts, behind which a decoder alone "
-                "writes its answers: set it to false."
-            )
-        keep_no_activations(self.backbone)
-
-    def compile_layers(self, backend: str | Callable[..., Any]) -> None:
-        """Compile the backbone's layers one by one (`torch.compile`).
-
-        One graph serves all layers of a kind, so that a deep model is compiled as fast as a flat one; lengths are
-        symbols in it, since every batch has another. What is learnt, and what it is called, stays as it is.
-
-        Args:
-            backend: of `torch.compile`, such as "inductor".
-
-        Raises:
-            UserError: the layers of a decoder alone hand on a cache, which would make each layer a graph of its own.
-        """
-        if not self.backbone.config.is_encoder_decoder:
-            raise UserError("'compile_backend' is for encoder-decoders: leave it out where a decoder alone is trained.")
-        for half in (self.backbone.get_encoder(), self.backbone.get_decoder()):
-            stacks = (module for module in half.children() if isinstance(module, nn.ModuleList))
-            for layer in chain.from_iterable(stacks):
-                layer.compile(backend=backend, dynamic=True)
 
     @torch.no_grad()
     def init_sid_embeddings(self, centroids: Sequence[Tensor], seed: int = 0) -> None:

@@ -100,9 +100,9 @@ class SftStage(GeneratorStage):
         self._build_generator()
         self._check_views()
         if self.gradient_checkpointing:
-            self.generator.checkpoint_activations()
+            self.generator.architecture.checkpoint_activations()
         if self.compile_backend:
-            self.generator.compile_layers(self.compile_backend)
+            self.generator.architecture.compile_layers(self.compile_backend)
         if not self.copying:
             self.generator.copier = None
         elif self.generator.copier is None:
