@@ -135,7 +135,7 @@ def run_lightning(load: Load) -> float:
     clock = _Clock()
     with tempfile.TemporaryDirectory() as folder:
         stage = _Measured(Path(folder), "sft", "search")
-        stage.generator = build(load)
+        stage.generator, stage.is_built = build(load), True
         trainer = lightning.Trainer(
             accelerator="cpu",
             max_epochs=1,

@@ -1,5 +1,7 @@
 """SftStage beside the CLI: losses of single answers, figures of validation, precision, accumulation, checkpointing."""
 
+from types import SimpleNamespace
+
 import lightning
 import numpy as np
 import pytest
@@ -21,6 +23,7 @@ from onesearch.tasks.prompt import MARKERS
 from onesearch.types import UserError
 
 BACKBONE = FreshGenerator(hidden=32, encoder_layers=2, decoder_layers=1, heads=2, max_length=256, dropout=0.0)
+CUDA = torch.device("cuda")
 TASKS = [QueryToSid(), SidToQuery(), SidToItem()]
 
 
@@ -79,6 +82,24 @@ def loader(batches):
 
 
 @torch.no_grad()
+def test_what_is_built_lies_on_the_cpu_whatever_the_default_device(tiny_run):
+    """Lightning builds models with the accelerator as the default device; "meta" stands in for one here."""
+    stage = SftStage(tiny_run, "sft_new", "sid", backbone=BACKBONE)
+    with torch.device("meta"):
+        stage.configure_model()
+    assert {p.device.type for p in stage.parameters()} == {"cpu"}
+    assert stage.khqe.centroids[0].device.type == "cpu"
+
+
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+def test_gradients_are_clipped_whatever_optimizer_a_gpu_takes(make_stage, data, fit_stage, monkeypatch, precision):
+    """AdamW has its fused kernel for CPUs too, and Lightning refuses it with the same precisions there."""
+    fuses = SftStage._can_fuse
+    monkeypatch.setattr(SftStage, "_can_fuse", lambda stage: fuses(SimpleNamespace(device=CUDA, trainer=stage.trainer)))
+    trainer = fit_stage(make_stage(), data, max_steps=1, precision=precision, gradient_clip_val=1.0)
+    assert bool(trainer.optimizers[0].defaults["fused"]) == (precision == "32-true")
+
+
 def test_a_rows_loss_is_that_of_the_row_alone(make_stage, batches):
     """Padding beside it changes nothing; the batch's loss is the mean over tokens, as it is for `text_loss`."""
     stage = make_stage().eval()

@@ -83,10 +83,8 @@ class DpoStage(GeneratorStage):
         self.rng = np.random.default_rng(seed)
         self.parents = ("log", "quantizer", init_from, f"{name}_lists")
 
-    def configure_model(self) -> None:
+    def build(self) -> None:
         """Start from the reference."""
-        if hasattr(self, "generator"):
-            return
         self.khqe = Khqe.open(self.run)
         verify(self.run / self.init_from, "generator", [self.run / "quantizer"])
         self.generator, self.tokenizer, settings = load_generator(self.run / self.init_from, MARKERS)

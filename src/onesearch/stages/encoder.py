@@ -84,10 +84,8 @@ class EncoderStage(Stage):
         parents = [self.run / "log", self.run / "encoder"]
         return [EmbeddingWriter(self.run / "embeddings", parents, self.embeddings)]
 
-    def configure_model(self) -> None:
+    def build(self) -> None:
         """To fit, build the encoder once the DataModule has prepared the tokenizer; else read the fitted one."""
-        if hasattr(self, "encoder"):
-            return
         if self.trainer.state.fn == "fit":
             tokenizer = load_tokenizer(self.tokenizer_name or self.run / "tokenizer")
             self.encoder = TextEncoder(

@@ -23,7 +23,7 @@ from onesearch.types import SearchContext
 
 
 class GeneratorStage(Stage):
-    """A stage whose artefact is a generator. `configure_model` of a subclass sets the attributes below."""
+    """A stage whose artefact is a generator. `build` of a subclass sets the attributes below."""
 
     kind = "generator"
     khqe: Khqe

@@ -69,10 +69,8 @@ class QuantizerStage(Stage):
             self.parents = (*self.parents, "tagger")
         self.seed = seed
 
-    def configure_model(self) -> None:
+    def build(self) -> None:
         """Read the aligned encoder and mine the core keywords; where a codebook is fitted already, read that."""
-        if hasattr(self, "encoder"):
-            return
         verb = self.trainer.state.fn
         self.log_tables = Log.open(self.run / "log")
         if verb == TrainerFn.FITTING:

@@ -54,14 +54,13 @@ class RewardStage(Stage):
         self.register_buffer("seen", torch.zeros(len(_SEEN), dtype=torch.int64))
         self.val_metrics = nn.ModuleDict({name: ListMetrics() for name in (*TOWERS, "score")})
 
-    def configure_model(self) -> None:
+    def build(self) -> None:
         """Build the model for the quantizer's embeddings and codes."""
-        if not hasattr(self, "model"):
-            spec = json.loads((self.run / "quantizer" / "spec.json").read_text("utf-8"))
-            sizes = SidSpec(spec["rq_sizes"], spec["opq_sizes"]).sizes
-            with safe_open(self.run / "quantizer" / "embeddings.safetensors", framework="pt") as tensors:
-                dim = tensors.get_slice("items").get_shape()[1]
-            self.model = RewardModel(dim, sizes, self.size, self.weights)
+        spec = json.loads((self.run / "quantizer" / "spec.json").read_text("utf-8"))
+        sizes = SidSpec(spec["rq_sizes"], spec["opq_sizes"]).sizes
+        with safe_open(self.run / "quantizer" / "embeddings.safetensors", framework="pt") as tensors:
+            dim = tensors.get_slice("items").get_shape()[1]
+        self.model = RewardModel(dim, sizes, self.size, self.weights)
 
     def training_step(self, batch: RewardBatch, _: int) -> Tensor:
         """One step over whole lists."""

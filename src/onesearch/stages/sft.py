@@ -87,10 +87,8 @@ class SftStage(GeneratorStage):
         self.train_losses, self.val_losses = TaskLosses(), TaskLosses()
         self.losses_read_at = 0  # step
 
-    def configure_model(self) -> None:
+    def build(self) -> None:
         """Build the generator, with a copier where it is asked for."""
-        if hasattr(self, "generator"):
-            return
         if self.copying and not self.views.fold_sids:
             raise UserError(
                 f"{self.name}: 'copying' needs folded items: set 'views.fold_sids' of the data to true, or 'copying' "

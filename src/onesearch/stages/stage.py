@@ -8,6 +8,7 @@ from typing import Any
 
 import lightning
 import torch
+from lightning.pytorch.plugins import MixedPrecision
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 
 from onesearch.artifacts import verify, writing
@@ -59,6 +60,22 @@ class Stage(lightning.LightningModule):
         self.name = name
         self.optimization = optimization
         self.export_config: dict[str, Any] = {}
+        self.is_built = False
+
+    @abstractmethod
+    def build(self) -> None:
+        """Build the model, on the CPU, from what the stages before have left in the run."""
+
+    def configure_model(self) -> None:
+        """Build the model, once.
+
+        Lightning calls this with the accelerator as torch's default device, where the tables that a stage reads beside
+        its weights would come to lie too. It moves the weights itself, after this.
+        """
+        if not self.is_built:
+            with torch.device("cpu"):
+                self.build()
+            self.is_built = True
 
     @abstractmethod
     def export(self, folder: Path) -> dict[str, Any]:
@@ -98,5 +115,8 @@ class Stage(lightning.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def _can_fuse(self) -> bool:
-        """One kernel for all weights, on CUDA; not under fp16, whose scaled gradients Lightning could not clip then."""
-        return self.device.type == "cuda" and getattr(self.trainer.precision_plugin, "scaler", None) is None
+        """One kernel for all weights, on CUDA; not in mixed precision, where Lightning refuses to clip for it.
+
+        Only fp16's scaled gradients cannot be clipped then, but Lightning (2.6) asks the optimizer, not for a scaler.
+        """
+        return self.device.type == "cuda" and not isinstance(self.trainer.precision_plugin, MixedPrecision)

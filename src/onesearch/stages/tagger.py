@@ -61,10 +61,8 @@ class TaggerStage(Stage):
         self.register_buffer("counts", torch.zeros(len(SOURCES), len(ATTRIBUTE_TYPES), 3, dtype=torch.int64))
         self.register_buffer("seen", torch.zeros(len(ATTRIBUTE_TYPES), dtype=torch.int64))
 
-    def configure_model(self) -> None:
+    def build(self) -> None:
         """To fit, build the tagger once the DataModule has prepared the tokenizer; else read the fitted one."""
-        if hasattr(self, "tagger"):
-            return
         if self.trainer.state.fn == "fit":
             tokenizer = load_tokenizer(self.tokenizer_name or self.run / "tokenizer")
             # What is read pretrained comes in evaluation mode, and Lightning keeps it there.
