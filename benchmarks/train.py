@@ -1,13 +1,14 @@
 """Training of the generator: what Lightning costs, what the restricted head saves, what the hardware gives.
 
-    python -m benchmarks.train [--only overhead head mfu] [--rounds 3] [--json FILE]    # pip install -e '.[cpu,bench]'
+    python -m benchmarks.train [--only overhead head mfu] [--rounds 3] [--json FILE] [--profile FILE]
+    # pip install -e '.[cpu,bench]'
 
 overhead  `SftStage` under Lightning as `onesearch fit` runs it (CSV logger, learning-rate schedule, clipping), beside a
           bare PyTorch loop and the Seq2SeqTrainer of transformers: the same model, batches, loss and optimizer.
 head      the loss of SIDs with the head cut to each layer's slice, beside the whole vocabulary.
 mfu       model FLOPs utilisation of a BART-base in bf16: FLOPs of the model on real tokens, counted by torch on one
           step, over what the device's matrix products reach in the same run and, where it is known, its published peak.
-          Only on a GPU: on a CPU it is a rehearsal with a small model.
+          Only on a GPU: on a CPU it is a rehearsal with a small model. `--profile` says where the time goes.
 
 Weights and token ids are random, which changes no time. Runs take turns, each with a model of its own from the same
 seed; the fastest of the rounds counts, since whatever else the machine does can only slow a round down.
@@ -21,6 +22,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,6 +31,8 @@ import torch
 from lightning.pytorch.loggers import CSVLogger
 from torch import Tensor, nn
 from torch.nn.functional import linear
+from torch.profiler import ProfilerActivity
+from torch.profiler import profile as profile_of
 from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -279,8 +283,8 @@ def matmul_flops(device: torch.device, size: int) -> float:
     return 2.0 * size**3 / min(times)
 
 
-def mfu(rounds: int) -> list[Row]:
-    """One optimiser step in bf16, as it is and with compiled layers."""
+def mfu(rounds: int, profile: Path | None = None) -> list[Row]:
+    """One optimiser step in bf16, as it is and with compiled layers; `profile` gets the dearest kernels of both."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     is_gpu = device.type == "cuda"
     load = Load(BART_BASE, 50_265, 512, 128, 10) if is_gpu else Load(SMALL, 3000, 32, 64, 5)
@@ -289,7 +293,10 @@ def mfu(rounds: int) -> list[Row]:
     published = next((peak for name, peak in PEAK_BF16.items() if name in name_of_gpu), None)
     rows = []
     for name in ("eager", "compiled") if is_gpu else ("eager",):
-        flops, seconds = _step_in_bf16(load, device, name == "compiled", rounds)
+        flops, seconds, kernels = _step_in_bf16(load, device, name == "compiled", rounds, profile is not None)
+        if profile is not None:
+            with profile.open("a", encoding="utf-8") as file:
+                file.write(f"{name}\n{kernels}\n")
         speed = flops / seconds
         case = f"BART-base bf16, batch {load.batch_size} x {load.length}, {name}" if is_gpu else f"rehearsal, {name}"
         rows.append(Row(case, "TFLOP/s", speed / 1e12, reached / 1e12, "square products in bf16"))
@@ -298,8 +305,10 @@ def mfu(rounds: int) -> list[Row]:
     return rows
 
 
-def _step_in_bf16(load: Load, device: torch.device, compiled: bool, rounds: int) -> tuple[float, float]:
-    """FLOPs of one forward and backward pass, and the seconds of a whole step."""
+def _step_in_bf16(
+    load: Load, device: torch.device, compiled: bool, rounds: int, profiled: bool
+) -> tuple[float, float, str]:
+    """FLOPs of one forward and backward pass, the seconds of a whole step, and the dearest kernels of three steps."""
     generator = build(load).to(device)
     optimizer = torch.optim.AdamW(generator.parameters(), lr=1e-4, fused=device.type == "cuda")
     batches = [_to(batch, device) for batch in draw_batches(load, 4)]
@@ -324,7 +333,18 @@ def _step_in_bf16(load: Load, device: torch.device, compiled: bool, rounds: int)
         for number in range(load.num_steps):
             step(batches[number % len(batches)])
         times.append((_now(device) - start) / load.num_steps)
-    return float(counter.get_total_flops()), min(times)
+    kernels = _kernels(lambda: [step(batch) for batch in batches[:3]], device) if profiled else ""
+    return float(counter.get_total_flops()), min(times), kernels
+
+
+def _kernels(run: Callable[[], object], device: torch.device) -> str:
+    """A table of what took longest on the device."""
+    activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if device.type == "cuda" else [])]
+    with profile_of(activities=activities) as found:
+        run()
+        _now(device)
+    key = "self_device_time_total" if device.type == "cuda" else "self_cpu_time_total"
+    return str(found.key_averages().table(sort_by=key, row_limit=25, max_name_column_width=80))
 
 
 def _to(batch: GeneratorBatch, device: torch.device) -> GeneratorBatch:
@@ -350,10 +370,12 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", choices=CASES, default=list(CASES))
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--profile", type=Path, help="of mfu: a text file that gets the dearest kernels")
     arguments = parser.parse_args()
     warnings.filterwarnings("ignore")
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-    rows = [row for name in arguments.only for row in CASES[name](arguments.rounds)]
+    cases = CASES | {"mfu": partial(mfu, profile=arguments.profile)}
+    rows = [row for name in arguments.only for row in cases[name](arguments.rounds)]
     show("Training of the generator", rows, arguments.json)
 
 
