@@ -333,15 +333,16 @@ def _step_in_bf16(
         for number in range(load.num_steps):
             step(batches[number % len(batches)])
         times.append((_now(device) - start) / load.num_steps)
-    kernels = _kernels(lambda: [step(batch) for batch in batches[:3]], device) if profiled else ""
+    kernels = _kernels(step, batches[:3], device) if profiled else ""
     return float(counter.get_total_flops()), min(times), kernels
 
 
-def _kernels(run: Callable[[], object], device: torch.device) -> str:
+def _kernels(step: Callable[[GeneratorBatch], None], batches: Sequence[GeneratorBatch], device: torch.device) -> str:
     """A table of what took longest on the device."""
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if device.type == "cuda" else [])]
     with profile_of(activities=activities) as found:
-        run()
+        for batch in batches:
+            step(batch)
         _now(device)
     key = "self_device_time_total" if device.type == "cuda" else "self_cpu_time_total"
     return str(found.key_averages().table(sort_by=key, row_limit=25, max_name_column_width=80))
