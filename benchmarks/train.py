@@ -291,17 +291,17 @@ def mfu(rounds: int, profile: Path | None = None) -> list[Row]:
     reached = matmul_flops(device, 8192 if is_gpu else 1024)
     name_of_gpu = torch.cuda.get_device_name() if is_gpu else ""
     published = next((peak for name, peak in PEAK_BF16.items() if name in name_of_gpu), None)
-    rows = []
+    rows, profiles = [], []
     for name in ("eager", "compiled") if is_gpu else ("eager",):
         flops, seconds, kernels = _step_in_bf16(load, device, name == "compiled", rounds, profile is not None)
-        if profile is not None:
-            with profile.open("a", encoding="utf-8") as file:
-                file.write(f"{name}\n{kernels}\n")
+        profiles.append(f"{name}\n{kernels}\n")
         speed = flops / seconds
         case = f"BART-base bf16, batch {load.batch_size} x {load.length}, {name}" if is_gpu else f"rehearsal, {name}"
         rows.append(Row(case, "TFLOP/s", speed / 1e12, reached / 1e12, "square products in bf16"))
         if published is not None:
             rows.append(Row(case, "TFLOP/s", speed / 1e12, published / 1e12, "the published peak"))
+    if profile is not None:
+        profile.write_text("".join(profiles), "utf-8")
     return rows
 
 

@@ -81,7 +81,6 @@ def loader(batches):
     return DataLoader(batches, batch_size=None, collate_fn=lambda batch: batch)
 
 
-@torch.no_grad()
 def test_what_is_built_lies_on_the_cpu_whatever_the_default_device(tiny_run):
     """Lightning builds models with the accelerator as the default device; "meta" stands in for one here."""
     stage = SftStage(tiny_run, "sft_new", "sid", backbone=BACKBONE)
@@ -100,6 +99,7 @@ def test_gradients_are_clipped_whatever_optimizer_a_gpu_takes(make_stage, data, 
     assert bool(trainer.optimizers[0].defaults["fused"]) == (precision == "32-true")
 
 
+@torch.no_grad()
 def test_a_rows_loss_is_that_of_the_row_alone(make_stage, batches):
     """Padding beside it changes nothing; the batch's loss is the mean over tokens, as it is for `text_loss`."""
     stage = make_stage().eval()
