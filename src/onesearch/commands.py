@@ -12,6 +12,7 @@ from rich.table import Table
 
 from onesearch.log.sources import Source
 from onesearch.log.split import Split
+from onesearch.serve.settings import Batching, Limits, Memory
 from onesearch.simulate.marketplace import Marketplace
 from onesearch.tasks.prompt import Views
 
@@ -167,6 +168,63 @@ def search(
     Console(markup=False).print(table)  # a title may hold [brackets]
 
 
+def serve(
+    run: Path = Path("runs/demo"),
+    stages: list[str] | None = None,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    num_beams: int = 64,
+    threads: int = 0,
+    events: Path | None = None,
+    api_key_file: Path | None = None,
+    log_queries: bool = False,
+    drain_seconds: float = 30.0,
+    limits: Limits = Limits(),  # noqa: B008
+    batching: Batching = Batching(),  # noqa: B008
+    memory: Memory = Memory(),  # noqa: B008
+) -> None:
+    """Answer searches over HTTP, with a page to try them, until SIGTERM or Ctrl-C; SIGHUP reads the run again.
+
+    Args:
+        run: the run folder.
+        stages: the stages to offer, the first one by default; all that are trained, the last one first, when not given.
+        host: the address to listen at; 0.0.0.0 is every one of the machine.
+        port: the port; 0 takes a free one.
+        num_beams: K of the beam search where a request does not ask for its own.
+        threads: of the models; one a processor when 0.
+        events: the file that keeps what shoppers do; RUN/serve/events.jsonl when not given.
+        api_key_file: holds the key that clients must show; the environment's ONESEARCH_API_KEY when not given.
+        log_queries: write queries to the log, which names no shopper otherwise either.
+        drain_seconds: how long searches that have begun may take to end.
+        limits: what a request and a client may ask for.
+        batching: how searches that wait are answered together.
+        memory: what is kept in memory.
+    """
+    from importlib.util import find_spec
+
+    from onesearch.types import UserError
+
+    if not all(map(find_spec, ("fastapi", "uvicorn", "prometheus_client"))):
+        raise UserError("`onesearch serve` needs more packages: install them with pip install 'onesearch[serve]'.")
+    from onesearch.serve.http.server import serve_run
+
+    serve_run(
+        run,
+        stages or (),
+        host,
+        port,
+        num_beams,
+        threads,
+        events,
+        api_key_file,
+        log_queries,
+        drain_seconds,
+        limits,
+        batching,
+        memory,
+    )
+
+
 def samples(
     run: Path,
     stage: str | None = None,
@@ -203,6 +261,7 @@ VERBS: list[Callable[..., Any] | type] = [
     report,
     samples,
     search,
+    serve,
 ]
 
 EPILOG = "One stage alone: onesearch {fit,validate,test,predict} --config configs/STAGE.yaml --run RUN"

@@ -30,6 +30,7 @@ from onesearch.models.reward_features import number_categories
 from onesearch.models.text_encoder import TextEncoder
 from onesearch.quantize.codebook import Codebook
 from onesearch.quantize.codebooks import load_codebook
+from onesearch.sid.encoded_texts import EncodedTexts
 from onesearch.sid.spec import SidSpec
 from onesearch.sid.table import SidTable, read_codes
 from onesearch.sid.trie import Trie
@@ -96,9 +97,7 @@ class Khqe:
         self.memory: ClickMemory | None = None
         self.categories: Categories | None = None
         self.added_items: pa.Table | None = None  # those of `item_ids` that came after the fit
-        self._texts: dict[str, int] = {}
-        self._codes: list[list[int]] = []
-        self._embeddings: list[Tensor] = []
+        self.texts = EncodedTexts()
         self._blended: dict[bytes, list[int]] = {}
 
     @cached_property
@@ -123,26 +122,26 @@ class Khqe:
 
     def learn(self, texts: Iterable[str]) -> None:
         """Encode those of `texts` that are not known yet, in one go."""
-        new = [text for text in dict.fromkeys(texts) if text not in self._texts]
+        new = [text for text in dict.fromkeys(texts) if text not in self.texts]
         if new:
             embeddings = self.encoder.embed(new)
             self.know(new, embeddings, self.codebook.encode(embeddings).tolist())
 
     def knows(self, text: str) -> bool:
         """Whether a text is encoded already."""
-        return text in self._texts
+        return text in self.texts
 
     def sid_of(self, text: str) -> list[int]:
         """Codes of a text, encoded now if it was never seen."""
-        if text not in self._texts:
+        if text not in self.texts:
             self.learn([text])
-        return self._codes[self._texts[text]]
+        return self.texts[text].codes
 
     def embedding_of(self, text: str) -> Tensor:
         """e° of a text [D]."""
-        if text not in self._texts:
+        if text not in self.texts:
             self.learn([text])
-        return self._embeddings[self._texts[text]]
+        return self.texts[text].embedding
 
     def relevant(self, query: str, items: Sequence[int], k: int) -> list[int]:
         """RSU: the `k` items of a long history nearest to the query, in the order of the history."""
@@ -188,9 +187,7 @@ class Khqe:
 
     def know(self, texts: Sequence[str], embeddings: Tensor, codes: Sequence[list[int]]) -> None:
         """Take texts as encoded: their e° [n, D] and codes."""
-        self._texts.update({text: len(self._codes) + row for row, text in enumerate(texts)})
-        self._codes.extend(codes)
-        self._embeddings.extend(embeddings)
+        self.texts.add(texts, embeddings, codes)
 
     def save(self, folder: Path, queries: Sequence[str]) -> None:
         """Write codebook, lexicon, and the SIDs of the catalogue and of `queries`."""
@@ -199,11 +196,11 @@ class Khqe:
         write_json(folder / "spec.json", {"rq_sizes": self.spec.rq_sizes, "opq_sizes": self.spec.opq_sizes})
         self.encoder.lexicon.save(folder / "lexicon.json")
         items = {"item_id": self.item_ids, "codes": self.item_codes.tolist(), "priority": self.priority}
-        rows = [self._texts[query] for query in queries]
-        known = {"query": list(queries), "codes": [self._codes[row] for row in rows]}
+        asked = [self.texts[query] for query in queries]
+        known = {"query": list(queries), "codes": [text.codes for text in asked]}
         for name, table in (("items", items), ("queries", known)):
             pq.write_table(pa.table(table), folder / f"{name}.parquet", write_page_checksum=True)
-        queries_matrix = torch.stack([self._embeddings[row] for row in rows]) if rows else self.item_embeddings[:0]
+        queries_matrix = torch.stack([text.embedding for text in asked]) if asked else self.item_embeddings[:0]
         save_file(
             {"items": self.item_embeddings.contiguous(), "queries": queries_matrix.contiguous()},
             folder / "embeddings.safetensors",

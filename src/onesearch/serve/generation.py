@@ -1,0 +1,157 @@
+"""One run as it is served: its log, its SIDs and the engines of its stages. A reload opens another one beside it."""
+
+import copy
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from onesearch.artifacts import ArtifactError, read_manifest
+from onesearch.khqe import Khqe
+from onesearch.log.prepared import Log
+from onesearch.log.text import item_texts
+from onesearch.serve.engine import STAGES, Ranked, SearchEngine
+from onesearch.serve.events import Event
+from onesearch.serve.meanings import SidMeanings
+from onesearch.serve.settings import Memory
+from onesearch.serve.shoppers import Shoppers
+from onesearch.sid.versions import current_version
+from onesearch.types import SearchContext, UserError
+
+
+class Ask(NamedTuple):
+    """A search that waits for its answer."""
+
+    generation: "Generation"  # the one that was served when it came; it answers even if another is served by then
+    stage: str
+    num_beams: int
+    query: str
+    user_id: str | None
+    events: tuple[Event, ...]
+    k: int
+    explain: bool
+
+    @property
+    def batch_key(self) -> tuple[int, str, int]:
+        """Searches of one key can be answered together."""
+        return id(self.generation), self.stage, self.num_beams
+
+
+class Answer(NamedTuple):
+    """Items of one search, best first."""
+
+    ranked: Ranked
+    level_scores: NDArray[np.float64] | None  # [K, C] log-probability of each code of each SID, where it was asked for
+
+
+class Generation:
+    """What answers searches until the next reload.
+
+    Args:
+        run: the run folder.
+        log: with the items that came after the fit.
+        engines: by stage; the first one answers where none is asked for.
+        memory: what is kept.
+    """
+
+    def __init__(self, run: Path, log: Log, engines: dict[str, SearchEngine], memory: Memory) -> None:
+        self.run = run
+        self.log = log
+        self.engines = engines
+        self.khqe = next(iter(engines.values())).khqe
+        self.shoppers = Shoppers(log, memory.shoppers)
+        self._memory = memory
+        fingerprints = [read_manifest(run / stage).fingerprint for stage in engines]
+        self.version = f"{fingerprints[0]}-{current_version(run)}"
+
+    @classmethod
+    def open(cls, run: Path, stages: Sequence[str], num_beams: int, memory: Memory) -> "Generation":
+        """Load a run and warm it up.
+
+        Args:
+            run: the run folder; a link is followed, so that it can be pointed elsewhere meanwhile.
+            stages: those to offer, the first one by default; none named: all that are finished, the last one first.
+            num_beams: K where none is asked for.
+            memory: what is kept.
+
+        Raises:
+            UserError: a stage is unknown or not trained, or what it was trained on is not there any more.
+        """
+        run = run.resolve()
+        if not run.is_dir():
+            raise UserError(f"There is no run folder {run}: name one with --run.")
+        finished = [name for name in STAGES if (run / name / "manifest.json").is_file()][::-1]
+        chosen = list(dict.fromkeys(stages)) or finished
+        if not chosen:
+            raise ArtifactError(f"{run} holds no trained generator yet: run the pipeline, or `onesearch fit`, first.")
+        khqe = Khqe.open(run, with_added=True)
+        engines = {stage: SearchEngine.open(run, stage, khqe, num_beams) for stage in chosen}
+        for engine in engines.values():
+            engine.generator.eval()
+        khqe.texts.bound(memory.texts)
+        generation = cls(run, Log.open(run / "log").with_items(khqe.added_items), engines, memory)
+        generation.warm_up()
+        return generation
+
+    def warm_up(self) -> None:
+        """Answer once with each stage, and read what is read when it is first asked for."""
+        for stage, engine in self.engines.items():
+            ask = Ask(self, stage, engine.num_beams, "warm up", None, (), 1, True)
+            self.answer([ask])
+        self.meanings.of(())
+        len(self.shoppers.busiest)
+
+    @cached_property
+    def meanings(self) -> SidMeanings:
+        """What SIDs mean."""
+        paths = self.log.items["category"].to_pylist()
+        leaves = [path[-1] if path else None for path in paths]
+        matcher = self.khqe.encoder.matcher
+        texts = item_texts(self.log.items)
+        return SidMeanings(self.khqe.item_codes, leaves, texts, matcher, self._memory.prefixes)
+
+    @property
+    def default_stage(self) -> str:
+        """The stage that answers where none is asked for."""
+        return next(iter(self.engines))
+
+    def sid(self, row: int) -> str:
+        """The SID of an item as text."""
+        return self.khqe.spec.render(self.khqe.item_codes[row].tolist())
+
+    def items(self, rows: Sequence[int]) -> list[dict[str, Any]]:
+        """Canonical rows of items."""
+        found: list[dict[str, Any]] = self.log.items.take(np.asarray(rows, np.int64)).to_pylist()
+        return found
+
+    def answer(self, asks: Sequence[Ask]) -> list[Answer]:
+        """Answer searches of one `batch_key` together."""
+        engine = copy.copy(self.engines[asks[0].stage])  # shares everything but the width of its beams
+        engine.num_beams = asks[0].num_beams
+        contexts = [self.shoppers.context(ask.user_id, ask.query, ask.events) for ask in asks]
+        found = engine.rank(contexts, max(ask.k for ask in asks))
+        ranked = [Ranked(*(part[: ask.k] for part in one)) for ask, one in zip(asks, found, strict=True)]
+        explained = [row for row, ask in enumerate(asks) if ask.explain]
+        scores = self._level_scores(engine, [contexts[row] for row in explained], [ranked[row] for row in explained])
+        of_row = dict(zip(explained, scores, strict=True))
+        return [Answer(one, of_row.get(row)) for row, one in enumerate(ranked)]
+
+    @torch.inference_mode()
+    def _level_scores(
+        self, engine: SearchEngine, contexts: Sequence[SearchContext], ranked: Sequence[Ranked]
+    ) -> list[NDArray[np.float64]]:
+        """Log-probability of each code of each item's SID [K, C], a search at a time shorter where it found less."""
+        if not contexts:
+            return []
+        longest = max(len(one.items) for one in ranked)
+        codes = np.zeros((len(ranked), longest, self.khqe.spec.num_layers), np.int64)
+        for row, one in enumerate(ranked):
+            codes[row, : len(one.items)] = self.khqe.item_codes[one.items]
+        device = engine.generator.backbone.device
+        encoded = engine.generator.encode(engine.batch(contexts))
+        scores = engine.generator.sid_log_probs(encoded, torch.from_numpy(codes).to(device)).double().cpu().numpy()
+        return [scores[row, : len(one.items)] for row, one in enumerate(ranked)]

@@ -1,0 +1,140 @@
+"""From rows and codes to what goes over the wire."""
+
+import re
+from collections.abc import Sequence
+from string import ascii_lowercase
+
+import numpy as np
+
+from onesearch.log.text import item_texts
+from onesearch.serve.generation import Answer, Ask, Generation
+from onesearch.serve.http.schema import (
+    Explanation,
+    Hit,
+    Item,
+    ItemDetails,
+    MatchedKeyword,
+    SharedKeyword,
+    SidLevel,
+    SidNode,
+    UserBehaviour,
+)
+from onesearch.serve.matches import ItemMatches, QueryKeywords
+from onesearch.serve.meanings import Meaning, Prefix
+from onesearch.types import SearchContext, UserError
+
+_TOKEN = re.compile(r"<([a-z])_(\d{1,6})>")
+
+
+def hits(ask: Ask, answer: Answer) -> list[Hit]:
+    """The items of an answer, explained where that was asked for."""
+    generation, rows = ask.generation, answer.ranked.items.tolist()
+    explanations = _explanations(ask, answer) if answer.level_scores is not None else [None] * len(rows)
+    found = zip(generation.items(rows), rows, answer.ranked.scores.tolist(), explanations, strict=True)
+    return [
+        Hit.of(item, generation.sid(row), position=position, score=score, explanation=explanation)
+        for position, (item, row, score, explanation) in enumerate(found, start=1)
+    ]
+
+
+def _explanations(ask: Ask, answer: Answer) -> list[Explanation]:
+    generation, rows = ask.generation, answer.ranked.items
+    items = generation.log.items.take(rows)
+    keywords = QueryKeywords(ask.query, generation.khqe.encoder.matcher)
+    matches = keywords.match(items["title"].to_pylist(), item_texts(items))
+    assert answer.level_scores is not None
+    return [
+        _explanation(generation, generation.khqe.item_codes[row].tolist(), scores.tolist(), matched)
+        for row, scores, matched in zip(rows.tolist(), answer.level_scores, matches, strict=True)
+    ]
+
+
+def _explanation(
+    generation: Generation, codes: Sequence[int], scores: Sequence[float], matched: ItemMatches
+) -> Explanation:
+    path = zip(generation.meanings.path(codes), scores, strict=True)
+    return Explanation(
+        levels=[level(generation, meaning, score) for meaning, score in path],
+        matched=[MatchedKeyword(value=keyword.value, type=keyword.type) for keyword in matched.keywords],
+        highlights=matched.places,
+        score_parts={"sid_log_probability": sum(scores)},
+    )
+
+
+def level(generation: Generation, meaning: Meaning, log_probability: float | None = None) -> SidLevel:
+    """What a prefix means."""
+    prefix = generation.khqe.spec.render(meaning.prefix)
+    return SidLevel(
+        prefix=prefix,
+        token=prefix[prefix.rfind("<") :] if prefix else "",
+        num_items=meaning.num_items,
+        category=meaning.category,
+        category_share=meaning.category_share,
+        keywords=[SharedKeyword(value=one.value, type=one.type, share=one.share) for one in meaning.keywords],
+        log_probability=log_probability,
+    )
+
+
+def item_details(generation: Generation, row: int) -> ItemDetails:
+    """All that is known of an item."""
+    item = generation.items([row])[0]
+    path = generation.meanings.path(generation.khqe.item_codes[row].tolist())
+    details: ItemDetails = ItemDetails.of(
+        item,
+        generation.sid(row),
+        seller=item["seller"],
+        attributes={name: values or [] for name, values in item["attributes"] or []},
+        levels=[level(generation, meaning) for meaning in path],
+    )
+    return details
+
+
+def items(generation: Generation, rows: Sequence[int]) -> list[Item]:
+    """Items in brief."""
+    return [Item.of(item, generation.sid(row)) for item, row in zip(generation.items(rows), rows, strict=True)]
+
+
+def behaviour(generation: Generation, context: SearchContext, most: int) -> UserBehaviour:
+    """What a search of a shopper knows of them, `most` of each kind, the latest first."""
+    return UserBehaviour(
+        user_id=context.user_id,
+        profile=context.profile,
+        recent_queries=list(context.recent_queries[::-1][:most]),
+        recent_clicks=items(generation, context.long_clicks[::-1][:most]),
+        orders=items(generation, context.long_orders[::-1][:most]),
+        num_clicks=len(context.long_clicks),
+        num_orders=len(context.long_orders),
+    )
+
+
+def node(generation: Generation, prefix: Prefix, limit: int, offset: int) -> SidNode:
+    """A place in the tree of SIDs with its children."""
+    meanings = generation.meanings
+    children = meanings.children(prefix)
+    rows = meanings.rows(prefix)
+    best = rows[np.argsort(-generation.khqe.priority[rows], kind="stable")][:limit]
+    return SidNode(
+        node=level(generation, meanings.of(prefix)),
+        num_children=len(children),
+        children=[level(generation, meanings.of(child)) for child, _ in children[offset : offset + limit]],
+        items=items(generation, best.tolist()),
+    )
+
+
+def parse_prefix(generation: Generation, text: str) -> Prefix:
+    """The codes of a prefix that is written as `<a_3><b_17>`.
+
+    Raises:
+        UserError: it is none, or goes beyond a level.
+    """
+    found = _TOKEN.findall(text)
+    letters = "".join(letter for letter, _ in found)
+    if (
+        _TOKEN.sub("", text)
+        or letters != ascii_lowercase[: len(letters)]
+        or len(letters) > len(generation.khqe.spec.sizes)
+    ):
+        raise UserError("prefix: write the first tokens of a SID in their order, such as <a_3><b_17>.")
+    codes = tuple(int(code) for _, code in found)
+    generation.khqe.spec.render(codes)  # says which code is outside its layer
+    return codes

@@ -1,0 +1,191 @@
+"""The service behind the routes: which run answers, who waits, what happened since, and how it comes and goes."""
+
+import asyncio
+import datetime
+import logging
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from onesearch.log.text import normalize_query
+from onesearch.serve.batcher import Batcher
+from onesearch.serve.events import Event, EventStore
+from onesearch.serve.generation import Answer, Ask, Generation
+from onesearch.serve.settings import Batching, Limits, Memory
+from onesearch.serve.telemetry import Metrics, log
+from onesearch.types import UserError
+
+
+class Busy(Exception):
+    """Another reload is going on."""
+
+
+class Service:
+    """Answers searches, takes events, swaps runs.
+
+    Args:
+        run: the run folder.
+        stages: stages to offer; none: all that are finished.
+        num_beams: K where none is asked for.
+        limits: of requests.
+        batching: of searches.
+        memory: what is kept.
+        events: where events are kept; `RUN/serve/events.jsonl` if not given.
+
+    Attributes:
+        num_in_flight: requests that are being answered.
+        is_draining: whether no further ones are taken.
+    """
+
+    def __init__(
+        self,
+        run: Path,
+        stages: Sequence[str] = (),
+        num_beams: int = 64,
+        limits: Limits = Limits(),  # noqa: B008
+        batching: Batching = Batching(),  # noqa: B008
+        memory: Memory = Memory(),  # noqa: B008
+        events: Path | None = None,
+    ) -> None:
+        self.limits = limits
+        self.batching = batching
+        self.num_beams = num_beams
+        self.num_in_flight = 0
+        self.is_draining = False
+        self._memory = memory
+        self._run = run
+        self._stages = tuple(stages)
+        self._reloading = threading.Lock()
+        self.generation = Generation.open(run, stages, num_beams, memory)
+        path = events or run / "serve" / "events.jsonl"
+        self.events = EventStore(path, memory.events, memory.shoppers_with_events)
+        if self.events.num_damaged:
+            log("damaged events", logging.WARNING, file=str(path), lines=self.events.num_damaged)
+        self.metrics = Metrics()
+        self._tell_metrics()
+        self.batcher: Batcher[Ask, Answer] = Batcher(_answer, lambda ask: ask.batch_key, batching, self.metrics)
+        self.metrics.watch("queue_length", "Searches that wait.", lambda: len(self.batcher))
+        self.metrics.watch("known_texts", "Queries kept in memory.", lambda: len(self.generation.khqe.texts))
+
+    @property
+    def is_reloading(self) -> bool:
+        """Whether another run is being loaded."""
+        return self._reloading.locked()
+
+    def ask(
+        self, query: str, user_id: str | None, k: int, stage: str | None, num_beams: int | None, explain: bool
+    ) -> Ask:
+        """A search as the worker takes it, checked.
+
+        Raises:
+            UserError: it asks for what there is not, or for more than is allowed.
+        """
+        generation, limits = self.generation, self.limits
+        check_query(query, limits)
+        if k > limits.k:
+            raise UserError(f"k is {k}: ask for 1 to {limits.k} items.")
+        if num_beams is not None and num_beams > limits.num_beams:
+            raise UserError(f"num_beams is {num_beams}: ask for 1 to {limits.num_beams} beams.")
+        stage = stage or generation.default_stage
+        if stage not in generation.engines:
+            raise UserError(f"No stage '{stage}' is served: use one of {', '.join(generation.engines)}.")
+        events = self.events.of(user_id)
+        beams = num_beams or self.num_beams
+        return Ask(generation, stage, beams, query, user_id, events, k, explain)
+
+    async def answer(self, ask: Ask) -> Answer:
+        """The items of a search.
+
+        Raises:
+            QueueFull: too many wait.
+            TimeoutError: it took too long.
+        """
+        future = asyncio.wrap_future(self.batcher.submit(ask))
+        return await asyncio.wait_for(future, self.batching.timeout)
+
+    def take(self, events: Sequence[Event]) -> None:
+        """Keep events for good, and let the next search know of them.
+
+        Raises:
+            UserError: an item is unknown, or a time lies ahead.
+            OSError: they could not be written.
+        """
+        now = datetime.datetime.now(datetime.UTC).timestamp() * 1_000_000
+        for number, event in enumerate(events):
+            if event.item_id is not None and event.item_id not in self.generation.log.row_of:
+                raise UserError(f"events[{number}]: there is no item '{event.item_id}'.")
+            if event.us > now + 60_000_000:  # clocks differ a little
+                raise UserError(f"events[{number}]: its time lies ahead; leave it out to mean now.")
+        self.events.append(events)
+        for event in events:
+            self.metrics.events.labels(event.kind).inc()
+
+    def knows(self, generation: Generation, user_id: str | None) -> bool:
+        """Whether the log or an event tells anything of a shopper."""
+        return user_id is not None and (user_id in generation.shoppers.known or bool(self.events.of(user_id)))
+
+    async def reload(self, run: str | None = None, stages: Sequence[str] = ()) -> None:
+        """Load a run beside the one that is served, warm it up, and serve it; on a mistake the old one goes on.
+
+        Args:
+            run: a folder beside the one that is served; none: the same, as it is now.
+            stages: to offer; none: those of the start where the run stays, all finished ones of another.
+
+        Raises:
+            Busy: another reload is going on.
+            UserError: the run cannot be served.
+        """
+        if not self._reloading.acquire(blocking=False):
+            raise Busy
+        try:
+            folder = self._run if run is None else self._run.absolute().parent / run
+            chosen = stages or (self._stages if run is None else ())
+            with ThreadPoolExecutor(1, "reload") as loader:
+                loop = asyncio.get_running_loop()
+                opened = await loop.run_in_executor(
+                    loader, Generation.open, folder, chosen, self.num_beams, self._memory
+                )
+            self._run, self._stages = folder, tuple(chosen)
+            self.generation = opened
+            self._tell_metrics()
+            self.metrics.reloads.labels("done").inc()
+            log("reloaded", run=folder.name, stage=opened.default_stage, version=opened.version)
+        except Exception as error:
+            self.metrics.reloads.labels("failed").inc()
+            log("reload failed", logging.ERROR, error)
+            raise
+        finally:
+            self._reloading.release()
+
+    async def drain(self, seconds: float) -> None:
+        """Take no further requests, and wait for those that are being answered, `seconds` at most."""
+        self.is_draining = True
+        until = asyncio.get_running_loop().time() + seconds
+        while self.num_in_flight and asyncio.get_running_loop().time() < until:
+            await asyncio.sleep(0.02)
+
+    def close(self) -> None:
+        """Answer those who wait, and close the file of events."""
+        self.batcher.close()
+        self.events.close()
+
+    def _tell_metrics(self) -> None:
+        served = self.generation
+        self.metrics.serves(served.run.name, served.default_stage, served.version)
+
+
+def check_query(query: str, limits: Limits) -> None:
+    """Refuse a query that is too long or empty.
+
+    Raises:
+        UserError: it says which.
+    """
+    if len(query) > limits.query_length:
+        raise UserError(f"The query has {len(query)} characters: {limits.query_length} are allowed.")
+    if not normalize_query(query):
+        raise UserError("The query holds no word: say what to look for, such as 'red dress'.")
+
+
+def _answer(asks: Sequence[Ask]) -> list[Answer]:
+    return asks[0].generation.answer(asks)
