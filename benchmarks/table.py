@@ -20,7 +20,7 @@ class Row(NamedTuple):
     @property
     def ratio(self) -> float:
         """Ours over the peer's."""
-        return self.ours / self.peer
+        return self.ours / self.peer if self.peer else float("nan")
 
 
 def show(title: str, rows: list[Row], json_path: Path | None) -> None:

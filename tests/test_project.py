@@ -28,6 +28,7 @@ BARE = ("models", "decoding", "quantize", "behavior", "losses")
 BARE_ALLOWED = {"torch", "transformers", "numpy", "tokenizers", "safetensors", "onesearch"}
 
 FAISS = "faiss"  # an extra: a plain install has none
+SERVICE = ROOT / "src" / "onesearch" / "serve"  # what is beside the engine there needs the extra `serve`
 
 
 def name_of(path: Path) -> str:
@@ -51,7 +52,7 @@ def imported(path: Path, top_level_only: bool = False) -> set[str]:
 def requirements(*groups: str) -> list[Requirement]:
     """Requirements of the core and of the named extras."""
     lines = [*PROJECT["dependencies"], *(line for group in groups for line in PROJECT["optional-dependencies"][group])]
-    return [Requirement(line) for line in lines]
+    return [found for found in map(Requirement, lines) if found.name != PROJECT["name"]]  # `dev` names `serve`
 
 
 def shipped_texts() -> Iterator[Path]:
@@ -123,14 +124,23 @@ def test_module_says_what_it_is(path: Path) -> None:
 
 
 def test_every_import_is_declared() -> None:
-    """What src imports is a core dependency, so that a plain install works; faiss, an extra, only inside functions."""
-    declared = {canonicalize_name(requirement.name) for requirement in requirements()}
+    """What src imports is a core dependency, so that a plain install works; faiss, an extra, only inside functions.
+
+    The service has an extra of its own, which nothing outside of its folder imports.
+    """
     distributions = packages_distributions()
-    names = {name for path in SOURCES for name in imported(path)} - {"onesearch", FAISS}
-    undeclared = {
-        name for name in names if not declared & {canonicalize_name(found) for found in distributions.get(name, [name])}
-    }
-    assert undeclared == set()
+    for extras, paths in (
+        ((), [path for path in SOURCES if SERVICE not in path.parents]),
+        (("serve",), [path for path in SOURCES if SERVICE in path.parents]),
+    ):
+        declared = {canonicalize_name(requirement.name) for requirement in requirements(*extras)}
+        names = {name for path in paths for name in imported(path)} - {"onesearch", FAISS}
+        undeclared = {
+            name
+            for name in names
+            if not declared & {canonicalize_name(found) for found in distributions.get(name, [name])}
+        }
+        assert undeclared == set()
     assert [name_of(path) for path in SOURCES if FAISS in imported(path, top_level_only=True)] == []
 
 
@@ -151,7 +161,7 @@ def test_pins_cover_the_tested_setup() -> None:
     """constraints-cpu.txt pins each direct dependency of the CPU set-up, inside the range of pyproject.toml."""
     lines = (ROOT / "constraints-cpu.txt").read_text("utf-8").splitlines()
     pins = dict(line.split("==") for line in lines if line and not line.startswith("#"))
-    for requirement in requirements("cpu", "dev"):
+    for requirement in requirements("cpu", "serve", "dev"):
         assert requirement.specifier.contains(pins[canonicalize_name(requirement.name)]), requirement
 
 
@@ -170,3 +180,13 @@ def test_slurm_chains_each_stage_on_the_one_before(tmp_path: Path) -> None:
     assert "--dependency" not in first
     assert second.endswith("--dependency=afterok:1 slurm/stage.sbatch runs/x b --recipe y")
     assert done.stdout.splitlines() == ["a: job 1", "b: job 2"]
+
+
+def test_the_engine_needs_no_extra() -> None:
+    """Whoever searches from Python or the command line needs no web framework: of serve/, only what listens does."""
+    code = (
+        "import sys\n"
+        "sys.modules |= dict.fromkeys(('fastapi', 'starlette', 'pydantic', 'uvicorn', 'prometheus_client'))\n"
+        "import onesearch.serve.engine, onesearch.serve.settings, onesearch.commands\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -6,7 +6,7 @@ from concurrent.futures import CancelledError
 
 import pytest
 
-from onesearch.serve.batcher import Batcher, QueueFull
+from onesearch.serve.batcher import Batcher, QueueFullError
 from onesearch.serve.settings import Batching
 from onesearch.types import UserError
 
@@ -78,7 +78,7 @@ def test_a_full_queue_says_so_at_once(make):
     batcher, _ = make(max_queue=2)
     batcher.submit(1)
     batcher.submit(2)
-    with pytest.raises(QueueFull):
+    with pytest.raises(QueueFullError):
         batcher.submit(3)
 
 
@@ -115,7 +115,7 @@ def test_it_closes_after_the_last_answer(make, doubler):
     closing.join(10)
     assert [future.result(0) for future in (first, *futures)] == [0, 2, 4, 6, 8, 10]
     assert not batcher.is_alive
-    with pytest.raises(QueueFull):
+    with pytest.raises(QueueFullError):
         batcher.submit(1)
     batcher.close()
 

@@ -86,7 +86,7 @@ def test_without_events_it_is_the_context_of_the_log(tiny_log):
 
 
 def test_somebody_new_has_a_history_from_the_first_event_on(tiny_log):
-    """An order in a search is a click, once; outside of one it is none; a search counts once; what is gone is passed."""
+    """An order in a search is a click, once, and none outside of one; a search counts once; what is gone is passed."""
     told = [
         Event("new", "click", 10, "i03", "green boots"),
         Event("new", "order", 11, "i03", "green boots"),

@@ -17,7 +17,7 @@ Q = TypeVar("Q")
 A = TypeVar("A")
 
 
-class QueueFull(Exception):
+class QueueFullError(Exception):
     """Too many searches wait already."""
 
 
@@ -79,12 +79,12 @@ class Batcher(Generic[Q, A]):
         """Let an ask wait for its answer; to cancel the future takes it out of the queue.
 
         Raises:
-            QueueFull: too many wait, or the batcher is closed.
+            QueueFullError: too many wait, or the batcher is closed.
         """
         future: Future[A] = Future()
         with self._lock:
             if not self._open or self._queue.qsize() >= self._settings.max_queue:
-                raise QueueFull
+                raise QueueFullError
             self._queue.put(_Waiting(ask, future, time.perf_counter()))
         return future
 

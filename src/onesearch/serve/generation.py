@@ -134,7 +134,10 @@ class Generation:
         engine.num_beams = asks[0].num_beams
         contexts = [self.shoppers.context(ask.user_id, ask.query, ask.events) for ask in asks]
         found = engine.rank(contexts, max(ask.k for ask in asks))
-        ranked = [Ranked(*(part[: ask.k] for part in one)) for ask, one in zip(asks, found, strict=True)]
+        ranked = [
+            one._replace(items=one.items[: ask.k], scores=one.scores[: ask.k])
+            for ask, one in zip(asks, found, strict=True)
+        ]
         explained = [row for row, ask in enumerate(asks) if ask.explain]
         scores = self._level_scores(engine, [contexts[row] for row in explained], [ranked[row] for row in explained])
         of_row = dict(zip(explained, scores, strict=True))

@@ -1,4 +1,4 @@
-"""Where an item says what the query asks for: the query's core keywords and its other words, found in the item's text."""
+"""Where an item says what the query asks for: the query's core keywords and other words, found in the item's text."""
 
 from collections.abc import Sequence
 from typing import NamedTuple

@@ -17,7 +17,7 @@ from onesearch.serve.telemetry import Metrics, log
 from onesearch.types import UserError
 
 
-class Busy(Exception):
+class ReloadingError(Exception):
     """Another reload is going on."""
 
 
@@ -61,7 +61,7 @@ class Service:
         path = events or run / "serve" / "events.jsonl"
         self.events = EventStore(path, memory.events, memory.shoppers_with_events)
         if self.events.num_damaged:
-            log("damaged events", logging.WARNING, file=str(path), lines=self.events.num_damaged)
+            log("damaged events", logging.WARNING, told={"file": str(path), "lines": self.events.num_damaged})
         self.metrics = Metrics()
         self._tell_metrics()
         self.batcher: Batcher[Ask, Answer] = Batcher(_answer, lambda ask: ask.batch_key, batching, self.metrics)
@@ -98,7 +98,7 @@ class Service:
         """The items of a search.
 
         Raises:
-            QueueFull: too many wait.
+            QueueFullError: too many wait.
             TimeoutError: it took too long.
         """
         future = asyncio.wrap_future(self.batcher.submit(ask))
@@ -133,11 +133,11 @@ class Service:
             stages: to offer; none: those of the start where the run stays, all finished ones of another.
 
         Raises:
-            Busy: another reload is going on.
+            ReloadingError: another reload is going on.
             UserError: the run cannot be served.
         """
         if not self._reloading.acquire(blocking=False):
-            raise Busy
+            raise ReloadingError
         try:
             folder = self._run if run is None else self._run.absolute().parent / run
             chosen = stages or (self._stages if run is None else ())
@@ -150,7 +150,7 @@ class Service:
             self.generation = opened
             self._tell_metrics()
             self.metrics.reloads.labels("done").inc()
-            log("reloaded", run=folder.name, stage=opened.default_stage, version=opened.version)
+            log("reloaded", told={"run": folder.name, "stage": opened.default_stage, "version": opened.version})
         except Exception as error:
             self.metrics.reloads.labels("failed").inc()
             log("reload failed", logging.ERROR, error)
@@ -158,10 +158,16 @@ class Service:
         finally:
             self._reloading.release()
 
-    async def drain(self, seconds: float) -> None:
-        """Take no further requests, and wait for those that are being answered, `seconds` at most."""
+    async def drain(self, seconds: float, at_least: float = 0.5) -> None:
+        """Take no further requests, and wait for those that are being answered.
+
+        Args:
+            seconds: how long at most.
+            at_least: how long further ones are told so, before nobody listens any more.
+        """
         self.is_draining = True
-        until = asyncio.get_running_loop().time() + seconds
+        await asyncio.sleep(min(at_least, seconds))
+        until = asyncio.get_running_loop().time() + seconds - at_least
         while self.num_in_flight and asyncio.get_running_loop().time() < until:
             await asyncio.sleep(0.02)
 

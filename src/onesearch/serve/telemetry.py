@@ -9,7 +9,7 @@ import json
 import logging
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
@@ -78,9 +78,11 @@ class JsonLines(logging.Formatter):
         return json.dumps(line, ensure_ascii=False)
 
 
-def log(event: str, level: int = logging.INFO, error: BaseException | None = None, **told: object) -> None:
-    """Write a line of log."""
-    LOGGER.log(level, event, exc_info=error, extra={"told": told})
+def log(
+    event: str, level: int = logging.INFO, error: BaseException | None = None, told: Mapping[str, object] | None = None
+) -> None:
+    """Write a line of log: what happened, and what is told of it."""
+    LOGGER.log(level, event, exc_info=error, extra={"told": told or {}})
 
 
 def log_to_stderr() -> None:

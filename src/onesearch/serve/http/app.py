@@ -10,10 +10,10 @@ from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 
 import onesearch
-from onesearch.serve.batcher import QueueFull
+from onesearch.serve.batcher import QueueFullError
 from onesearch.serve.http.guards import Guard
 from onesearch.serve.http.routes import PAGE, page, router
-from onesearch.serve.service import Busy, Service
+from onesearch.serve.service import ReloadingError, Service
 from onesearch.types import UserError
 
 CODES = {
@@ -112,9 +112,9 @@ HANDLERS: Mapping[Any, Any] = {
     RequestValidationError: _invalid,
     HTTPException: _refused,
     UserError: _mistaken,
-    QueueFull: _full,
+    QueueFullError: _full,
     TimeoutError: _late,
-    Busy: _busy,
+    ReloadingError: _busy,
 }
 
 

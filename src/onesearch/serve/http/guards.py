@@ -109,7 +109,7 @@ class Guard:
                 metrics.refused.labels(refusal[1]).inc()
                 await _refuse(send_named, *refusal)
         except Exception as error:
-            log("failed", logging.ERROR, error, request_id=request_id)
+            log("failed", logging.ERROR, error, told={"request_id": request_id})
             if not status:
                 sentence = f"The service failed; its log has more under {request_id}."
                 await _refuse(send_named, 500, "internal", sentence)
@@ -123,7 +123,7 @@ class Guard:
             metrics.seconds.labels(route).observe(seconds)
             told = scope.get("state", {}).get("told", {})
             named = {"request_id": request_id, "route": route, "method": method, "status": status}
-            log("request", **named, milliseconds=round(seconds * 1000, 1), **told)
+            log("request", told=named | {"milliseconds": round(seconds * 1000, 1)} | told)
 
     def _refusal(self, scope: Scope) -> tuple[int, str, str, float | None] | None:
         """Why a request is not let in: status, code, sentence, seconds to wait."""

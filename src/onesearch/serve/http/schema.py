@@ -3,10 +3,18 @@
 import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
 ItemId = Annotated[str, StringConstraints(min_length=1, max_length=256)]
 UserId = Annotated[str, StringConstraints(min_length=1, max_length=256)]
+
+
+def _whole(value: object) -> object:
+    """JSON knows one kind of number: 10.0 is 10 there."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+WholeNumber = Annotated[int, Field(ge=1, strict=True), BeforeValidator(_whole)]
 
 
 class Strict(BaseModel):
@@ -25,13 +33,13 @@ class SearchRequest(Strict):
     user_id: Annotated[
         UserId | None, Field(description="Whose behaviour is known; somebody unknown is a new shopper.")
     ] = None
-    k: Annotated[int, Field(ge=1, strict=True, description="Items of the answer, at most.")] = 10
+    k: Annotated[WholeNumber, Field(description="Items of the answer, at most.")] = 10
     stage: Annotated[
         str | None, Field(max_length=64, description="The stage of the run that answers; the service's own if none.")
     ] = None
-    num_beams: Annotated[
-        int | None, Field(ge=1, strict=True, description="K of the beam search; the service's own if none.")
-    ] = None
+    num_beams: Annotated[WholeNumber | None, Field(description="K of the beam search; the service's own if none.")] = (
+        None
+    )
     explain: Annotated[bool, Field(strict=True, description="Say what each hit's SID means and how it scored.")] = False
 
 
@@ -128,12 +136,6 @@ class ItemDetails(Item):
     seller: str | None
     attributes: dict[str, list[str]]
     levels: list[SidLevel]
-
-
-class Timing(BaseModel):
-    """Milliseconds."""
-
-    total: float
 
 
 class SearchResponse(BaseModel):

@@ -90,7 +90,7 @@ async def run_server(server: Server, service: Service, drain_seconds: float) -> 
         what.add_done_callback(tasks.discard)
 
     async def end() -> None:
-        log("draining", in_flight=service.num_in_flight)
+        log("draining", told={"in_flight": service.num_in_flight})
         await service.drain(drain_seconds)
         server.should_exit = True
 
@@ -115,7 +115,9 @@ async def run_server(server: Server, service: Service, drain_seconds: float) -> 
         raise UserError(f"{config.host}:{config.port} cannot be listened to: name a free port with --port.") from error
     host, port = listening.getsockname()[:2]
     listening.listen(config.backlog)  # who reads the line below may connect at once
-    log("serving", run=service.generation.run.name, stages=list(service.generation.engines), host=host, port=port)
+    served = service.generation
+    told = {"run": served.run.name, "stages": list(served.engines), "host": host, "port": port}
+    log("serving", told=told)
     print(f"OneSearch answers at http://{host}:{port} (Ctrl-C ends it)", flush=True)
     try:
         await server.serve(sockets=[listening])
