@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import weakref
 from contextlib import contextmanager
 
 import httpx
@@ -256,6 +257,14 @@ def test_a_reload_drops_no_request(make_service, tiny_run):
         stages = [answer.json()["stage"] for answer in own]
         assert stages == sorted(stages, reverse=True)  # sft_personalize, then sft_align
         assert set(stages) == {"sft_personalize", "sft_align"}
+
+
+def test_a_reload_lets_go_of_what_was_served(make_service):
+    """Of the run before nothing stays in memory, though its parts know one another."""
+    service = make_service()
+    before = [weakref.ref(part) for part in (service.generation, service.generation.khqe, service.generation.log)]
+    asyncio.run(service.reload())
+    assert [part() for part in before] == [None, None, None]
 
 
 @pytest.mark.parametrize(

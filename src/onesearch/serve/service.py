@@ -2,6 +2,7 @@
 
 import asyncio
 import datetime
+import gc
 import logging
 import threading
 from collections.abc import Sequence
@@ -149,6 +150,7 @@ class Service:
             self._run, self._stages = folder, tuple(chosen)
             self.generation = opened
             self._tell_metrics()
+            await asyncio.to_thread(gc.collect)  # a run holds on to itself in circles: without it both stay for long
             self.metrics.reloads.labels("done").inc()
             log("reloaded", told={"run": folder.name, "stage": opened.default_stage, "version": opened.version})
         except Exception as error:
