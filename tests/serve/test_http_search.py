@@ -131,7 +131,7 @@ def test_what_there_is_not_is_said(client, path, status):
     assert error["code"] == {404: "not_found", 422: "invalid"}[status]
 
 
-BIG = b'{"query": "rug", "k": ' + b"9" * 5000 + b"}"
+MANY_DIGITS = b'{"query": "rug", "k": ' + b"9" * 5000 + b"}"
 """Python reads no number of so many digits."""
 
 QUERIES = {
@@ -187,7 +187,7 @@ def test_a_wrong_field_is_named(client, body, field, message):
 
 
 @pytest.mark.parametrize(
-    "content", [b"{nope", b"", b"\xff\xfe", b'{"query": "rug"', b"NaN", b'"rug"', b"[" * 5000, BIG]
+    "content", [b"{nope", b"", b"\xff\xfe", b'{"query": "rug"', b"NaN", b'"rug"', b"[" * 5000, MANY_DIGITS]
 )
 def test_malformed_json_is_refused_in_one_form(client, content):
     answer = client.post("/search", content=content, headers={"content-type": "application/json"})

@@ -101,6 +101,13 @@ def test_a_client_that_asks_too_often_is_told_when_to_come_back(make_service):
     assert there.get("/items/i01").status_code == 200
 
 
+def test_keys_cannot_be_tried_without_end(make_service):
+    """The fourth guess is not looked at, were it the right one."""
+    http = TestClient(create_app(make_service(limits=Limits(rate=0.01, burst=3)), KEY))
+    guesses = [http.get("/items/i01", headers={"x-api-key": key}).status_code for key in ("a", "b", "c", KEY)]
+    assert guesses == [401, 401, 401, 429]
+
+
 @pytest.mark.parametrize("chunked", [False, True])
 def test_a_megabyte_is_not_read(client, chunked):
     """Whether its length is told beforehand or not."""
@@ -191,6 +198,42 @@ def test_a_search_that_takes_too_long_is_given_up(make_service, monkeypatch):
     assert [answer.status_code for answer in late] == [504, 504]
     assert late[0].json()["error"]["code"] == "timeout"
     assert after.status_code == 200
+    assert service.metrics.registry.get_sample_value("onesearch_batch_size_sum") == 2
+
+
+def test_who_goes_away_is_not_computed(make_service, monkeypatch):
+    """While one is computed another client leaves: its search is taken out of the queue, and logged as 499."""
+    service = make_service(batching=Batching(max_batch=1))
+    app = create_app(service)
+    scope = {"type": "http", "method": "GET", "path": "/search", "headers": [], "query_string": b"q=rug"}
+
+    async def ask():
+        leaves, sent = asyncio.Event(), []
+
+        async def receive():
+            if not sent:
+                sent.append("asked")
+                return {"type": "http.request", "body": b"", "more_body": False}
+            await leaves.wait()
+            return {"type": "http.disconnect"}
+
+        async def send(message):
+            sent.append(message.get("status"))
+
+        with held(monkeypatch) as (go, begun):
+            async with inside(app) as http:
+                first = asyncio.create_task(http.post("/search", json=SEARCH))
+                await until(begun.is_set)
+                leaving = asyncio.create_task(app(dict(scope), receive, send))
+                await until(lambda: len(service.batcher) == 1)
+                leaves.set()
+                await leaving
+                go.set()
+                return sent, (await first).status_code, (await http.post("/search", json=SEARCH)).status_code
+
+    sent, *others = asyncio.run(ask())
+    assert sent[1] == 499
+    assert others == [200, 200]
     assert service.metrics.registry.get_sample_value("onesearch_batch_size_sum") == 2
 
 

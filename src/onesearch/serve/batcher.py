@@ -133,6 +133,7 @@ class Batcher(Generic[Q, A]):
             else:
                 group[0].future.set_exception(error)
             return
+        # Before the answers go out: who has one finds it counted.
+        self._observer.batch_done(len(group), time.perf_counter() - start, [start - one.since for one in group])
         for one, answer in zip(group, answers, strict=True):
             one.future.set_result(answer)
-        self._observer.batch_done(len(group), time.perf_counter() - start, [start - one.since for one in group])

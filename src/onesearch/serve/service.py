@@ -5,7 +5,7 @@ import datetime
 import gc
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -20,6 +20,10 @@ from onesearch.types import UserError
 
 class ReloadingError(Exception):
     """Another reload is going on."""
+
+
+class ClientLeftError(Exception):
+    """Nobody waits for the answer any more."""
 
 
 class Service:
@@ -95,15 +99,29 @@ class Service:
         beams = num_beams or self.num_beams
         return Ask(generation, stage, beams, query, user_id, events, k, explain)
 
-    async def answer(self, ask: Ask) -> Answer:
-        """The items of a search.
+    async def answer(self, ask: Ask, left: Coroutine[None, None, None]) -> Answer:
+        """The items of a search; one that is given up is not computed any more, where that has not begun.
+
+        Args:
+            ask: the search.
+            left: ends when the client goes away.
 
         Raises:
             QueueFullError: too many wait.
+            ClientLeftError: nobody waits for the answer any more.
             TimeoutError: it took too long.
         """
-        future = asyncio.wrap_future(self.batcher.submit(ask))
-        return await asyncio.wait_for(future, self.batching.timeout)
+        leaving = asyncio.ensure_future(left)
+        try:
+            future = asyncio.wrap_future(self.batcher.submit(ask))
+            either = (future, leaving)
+            await asyncio.wait(either, timeout=self.batching.timeout, return_when=asyncio.FIRST_COMPLETED)
+            if future.done():
+                return future.result()
+            future.cancel()
+            raise ClientLeftError if leaving.done() else TimeoutError
+        finally:
+            leaving.cancel()
 
     def take(self, events: Sequence[Event]) -> None:
         """Keep events for good, and let the next search know of them.

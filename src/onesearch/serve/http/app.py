@@ -13,7 +13,7 @@ import onesearch
 from onesearch.serve.batcher import QueueFullError
 from onesearch.serve.http.guards import Guard
 from onesearch.serve.http.routes import PAGE, page, router
-from onesearch.serve.service import ReloadingError, Service
+from onesearch.serve.service import ClientLeftError, ReloadingError, Service
 from onesearch.types import UserError
 
 CODES = {
@@ -114,6 +114,7 @@ HANDLERS: Mapping[Any, Any] = {
     UserError: _mistaken,
     QueueFullError: _full,
     TimeoutError: _late,
+    ClientLeftError: lambda *_: problem(499, "The client went away."),  # for the log alone, in nginx' number
     ReloadingError: _busy,
 }
 

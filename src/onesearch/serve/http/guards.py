@@ -132,12 +132,13 @@ class Guard:
             return None
         if self._service.is_draining:
             return 503, "draining", "This service is shutting down: ask another one.", 1
-        if self._api_key is not None and not hmac.compare_digest(_shown_key(headers), self._api_key):
-            return 401, "unauthorized", "A valid API key is needed: send it in the header X-API-Key.", None
+        # Before the key: nobody may try keys without end.
         client = (scope.get("client") or ("unknown",))[0]
         wait = self._buckets.wait(client)
         if wait:
             return 429, "too_many_requests", f"Too many requests: wait {wait:.1f} seconds.", wait
+        if self._api_key is not None and not hmac.compare_digest(_shown_key(headers), self._api_key):
+            return 401, "unauthorized", "A valid API key is needed: send it in the header X-API-Key.", None
         length = headers.get(b"content-length", b"0")
         if not length.isdigit() or int(length) > self._service.limits.body_bytes:
             return 413, "too_large", self._too_large, None

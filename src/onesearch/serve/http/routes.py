@@ -73,7 +73,7 @@ async def search(body: SearchRequest, request: Request) -> SearchResponse:
     ask = service.ask(body.query, body.user_id, body.k, body.stage, body.num_beams, body.explain)
     if request.app.state.log_queries:
         request.state.told = {"query": body.query}
-    answer = await service.answer(ask)
+    answer = await service.answer(ask, _left(request))
     found = await run_in_threadpool(answers.hits, ask, answer)
     return SearchResponse(
         query=body.query,
@@ -85,6 +85,12 @@ async def search(body: SearchRequest, request: Request) -> SearchResponse:
         milliseconds=round((time.perf_counter() - start) * 1000, 1),
         hits=found,
     )
+
+
+async def _left(request: Request) -> None:
+    """Ends when the client goes away; the body has been read by then."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
 
 
 @router.get("/search", tags=["search"], responses=problems(504))

@@ -53,7 +53,9 @@ def serve_run(
     key = read_key(api_key_file)
     service = Service(run, stages, num_beams, limits, batching, memory, events)
     app = create_app(service, key, log_queries)
-    config = uvicorn.Config(app, host, port, log_config=None, access_log=False, timeout_graceful_shutdown=5)
+    config = uvicorn.Config(
+        app, host, port, log_config=None, access_log=False, server_header=False, timeout_graceful_shutdown=5
+    )
     asyncio.run(run_server(Server(config), service, drain_seconds))
 
 
