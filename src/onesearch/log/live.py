@@ -34,8 +34,8 @@ def live_context(
         query: normalised.
         most_clicked: query -> item rows, best first.
     """
-    searches = log.searches.filter(pc.field("user_id") == (user_id or ""))
-    events = log.events.filter(pc.field("user_id") == (user_id or ""))
+    searches = log.searches.filter(pc.equal(log.searches["user_id"], user_id or ""))
+    events = log.events.filter(pc.equal(log.events["user_id"], user_id or ""))
     asked = sorted(zip(_times(searches), _plain(searches, "search_id"), _plain(searches, "query_key"), strict=True))
     in_search = _of_lists(log, searches, "clicked")
     recent = sorted(in_search)[-RECENT:]
