@@ -1,10 +1,10 @@
-"""How much should the generator's own opinion count when the reward model re-sorts a list? Read from validation searches.
+"""How much should the generator's own opinion count when the reward model re-sorts a list? Validation searches say.
 
     python -m benchmarks.reranking --run runs/demo [--weights 0 .02 .05 .1 .2 .5] [--sizes 20 50] [--searches 1500]
 
-Each search is answered once with beams; then every weight and list size re-sorts the same beams. `not re-sorted` is what
-they are compared with, paired, with intervals over users. oNDCG@10 (see `onesearch.evaluate.orders`) judges every search
-where the log is simulated; HR@10 and MRR@10 those with a click.
+Each search is answered once with beams; then every weight and list size re-sorts the same beams. `not re-sorted` is
+what they are compared with, paired, with intervals over users. oNDCG@10 (see `onesearch.evaluate.orders`) judges every
+search where the log is simulated; HR@10 and MRR@10 those with a click.
 
 Validation searches choose only where neither the generator nor the reward model has learned from them: train the run
 with `fit_splits: [train]` for that. Where it has, both are surer of the click than they will be.
@@ -99,11 +99,12 @@ def show(names: Sequence[str], values: NDArray[np.float64], users: NDArray[np.in
     """
     means = np.nanmean(values, axis=0)
     resampled = resampled_means(values.reshape(len(values), -1), users).reshape(-1, *means.shape)
-    table = Table("list", *("HR@10", "MRR@10", ORDERS_METRIC), title=f"{len(values):,} validation searches")
+    title = f"{len(values):,} validation searches, {int((~np.isnan(values[:, 0, 0])).sum()):,} with a click"
+    table = Table("list", *("HR@10", "MRR@10", ORDERS_METRIC), title=title)
     for row, name in enumerate(names):
         gains = [interval(means[row, m] - means[0, m], resampled[:, row, m] - resampled[:, 0, m]) for m in range(3)]
         cells = [
-            f"{mean:.3f}" + (f"  {gain.value:+.3f} ({gain.low:+.3f} to {gain.high:+.3f})" if row else "")
+            f"{mean:.3f}" + (f"  {gain.value:+.3f}\n{gain.low:+.3f} to {gain.high:+.3f}" if row else "")
             for mean, gain in zip(means[row], gains, strict=True)
         ]
         table.add_row(name, *cells)

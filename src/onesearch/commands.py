@@ -172,7 +172,8 @@ def search(
     reranker = Reranker.open(run, engine.khqe, log, settings=reranking) if rerank else None
     hits = engine.search(log, query, user, k, reranker)
     title = f"{query}" + (f"  (user {user})" if user else "")
-    Console(markup=False).print(hits_table(hits, log, title))  # a title may hold [brackets]
+    table = hits_table(hits, log, title, reranker.formula if reranker else None)
+    Console(markup=False).print(table)  # a title may hold [brackets]
 
 
 def samples(

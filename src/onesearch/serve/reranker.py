@@ -63,15 +63,21 @@ class Reranker:
             ArtifactError: the reward model is missing, damaged or of another codebook.
         """
         verify(run / "reward", "reward", [run / "quantizer"])
-        categories = number_categories(log.items["category"].to_pylist())
-        catalogue = Catalogue(khqe.item_embeddings, torch.from_numpy(khqe.item_codes), categories)
-        features = RewardFeatures(catalogue, log.item_counts, log.pair_counts)
-        return cls(load_reward(run / "reward", weights), features, khqe, settings)
+        return cls(load_reward(run / "reward", weights), _features(khqe, log), khqe, settings)
 
     def to(self, device: torch.device) -> "Reranker":
         """The same on a device."""
         self.model.to(device)
         return self
+
+    @property
+    def formula(self) -> str:
+        """The score in figures, as lists are sorted by it."""
+        weights = self.model.weights
+        parts = {"CTR": weights.ctr, "CVR": weights.cvr, "CTCVR": weights.ctcvr} if self.model.orders_known else {}
+        parts = parts or {"CTR": weights.ctr}
+        parts |= {"relevance": 10 * weights.relevance, "log p": self.settings.generator_weight}
+        return "score = " + " + ".join(f"{weight:g}·{name}" for name, weight in parts.items() if weight)
 
     def length(self, k: int) -> int:
         """How many items to ask a beam for when `k` of them are to be shown."""
@@ -123,3 +129,10 @@ class Reranker:
 
 def _probabilities(output: RewardOutput) -> tuple[torch.Tensor, ...]:
     return (output.ctr.sigmoid(), output.cvr.sigmoid(), output.ctcvr.sigmoid(), output.relevance)
+
+
+def _features(khqe: Khqe, log: Log) -> RewardFeatures:
+    """What the model reads of the items of `khqe`, with the counts of `log`."""
+    categories = number_categories(log.items["category"].to_pylist())
+    catalogue = Catalogue(khqe.item_embeddings, torch.from_numpy(khqe.item_codes), categories)
+    return RewardFeatures(catalogue, log.item_counts, log.pair_counts)

@@ -11,16 +11,17 @@ PARTS = {"score": "score", "ctr": "CTR", "cvr": "CVR", "ctcvr": "CTCVR", "releva
 """Parts of a re-sorted item's judgement, and what they are called."""
 
 
-def hits_table(hits: Sequence[Hit], log: Log, title: str) -> Table:
+def hits_table(hits: Sequence[Hit], log: Log, title: str, formula: str | None = None) -> Table:
     """A line an item, best first; where the list was re-sorted, with the parts of the score.
 
     Args:
         hits: the answer.
         log: its items, for their prices.
         title: stands above.
+        formula: of the score, where the list was re-sorted.
     """
-    judged = any(hit.judgement for hit in hits)
-    table = Table("#", "item", "title", "price", "SID", "log p", *(PARTS.values() if judged else ()), title=title)
+    headers = ("#", "item", "title", "price", "SID", "log p", *(PARTS.values() if formula else ()))
+    table = Table(*headers, title=title, caption=formula)
     for position, hit in enumerate(hits, start=1):
         price = log.items["price"][log.row_of[hit.item_id]].as_py()
         cells = (hit.item_id, hit.title, "" if price is None else f"{price:.2f}", hit.sid, f"{hit.score:.2f}")

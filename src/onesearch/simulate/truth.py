@@ -99,9 +99,7 @@ class Truth:
 
     def seen(self, search_id: str) -> Floats:
         """P(seen) of each position of what was shown, [P]."""
-        above = self.click(search_id, self.search(search_id).impressed)[:-1]
-        ends = np.concatenate([[1.0], (1 - GIVING_UP) * (1 - (1 - READING_ON) * above)])
-        return np.cumprod(ends)
+        return seen(self.click(search_id, self.search(search_id).impressed))
 
     def of_exposures(self, searches: Sequence[SearchContext]) -> Exposures:
         """The truth about what was shown in searches of the log, in their order."""
@@ -112,3 +110,9 @@ class Truth:
             found.order.append(self.order(search_id, shown))
             found.seen.append(self.seen(search_id))
         return found
+
+
+def seen(click: Floats) -> Floats:
+    """P(seen) of each position of a list, from P(click | seen) of its items [P], as at the top of the module."""
+    goes_on = (1 - GIVING_UP) * (1 - (1 - READING_ON) * click[:-1])
+    return np.cumprod(np.concatenate([[1.0], goes_on]))
