@@ -51,7 +51,10 @@ def lists_of(
         batch = [without_answer(search) for search in searches[start : start + BATCH]]
         for one in settings:
             reranker.settings = one
-            part = [Ranked(*(column[: one.list_size] for column in ranked[:2])) for ranked in beams[start:][:BATCH]]
+            part = [
+                Ranked(ranked.items[: one.list_size], ranked.scores[: one.list_size])
+                for ranked in beams[start:][:BATCH]
+            ]
             found[_name(one)] += [ranked.items.tolist() for ranked in reranker.rerank(batch, part, DEPTH)]
     return found
 

@@ -22,7 +22,7 @@ class Reranking:
     """
 
     list_size: int = 30
-    generator_weight: float = 0.05
+    generator_weight: float = 0.1
 
     def __post_init__(self) -> None:
         if self.list_size < 1:

@@ -204,11 +204,13 @@ class HybridDpo(DpoStage):
         self.reranker = Reranker.open(self.run, self.khqe, Log.open(self.run / "log")).to(self.device)
 
     def propose(self, contexts: Sequence[SearchContext]) -> list[PreferenceList]:
-        """Re-sort each beam; keep the lists whose order changed."""
-        beams = [ranked.items.tolist() for ranked in self.engine.rank(contexts, self.preference.list_size)]
+        """Re-sort each beam as it would be served; keep the lists whose order changed."""
+        ranked = self.engine.rank(contexts, self.preference.list_size)
+        beams = [answer.items.tolist() for answer in ranked]
+        scores = self.reranker.scores(contexts, beams, [answer.scores for answer in ranked])
         lists = [
-            hybrid_list(context, items, scores, self.levels, self.preference.num_rejected)
-            for context, items, scores in zip(contexts, beams, self.reranker.scores(contexts, beams), strict=True)
+            hybrid_list(context, items, row, self.levels, self.preference.num_rejected)
+            for context, items, row in zip(contexts, beams, scores, strict=True)
         ]
         return [one for one in lists if one is not None]
 
