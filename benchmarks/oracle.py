@@ -16,8 +16,8 @@ import numpy as np
 import torch
 from rich.console import Console
 from rich.table import Table
-from sklearn.metrics import roc_auc_score
 from torch import Tensor
+from torchmetrics.functional.classification import binary_auroc
 
 from onesearch.log.prepared import Log
 from onesearch.log.searches import outcomes_of
@@ -59,7 +59,7 @@ def _padded(rows: list[np.ndarray]) -> Tensor:
 
 def _figures(chance: Tensor, happened: Tensor, mask: Tensor) -> dict[str, float]:
     return {
-        "auc": float(roc_auc_score(happened[mask], chance[mask])),
+        "auc": float(binary_auroc(chance[mask], happened[mask].long())),
         "gauc": float(grouped_auc(chance, happened, mask)),
         "ece": float(expected_calibration_error(chance[mask], happened[mask])),
     }
