@@ -86,3 +86,16 @@ def test_search_knows_its_user_and_its_stage(whole_run, capsys, wide):
         out = capsys.readouterr().out
         assert len(rows(out)) == 2
         assert (f"(user {options[1]})" in out) == (options[0] == "--user")
+
+
+def test_search_re_sorts_and_tells_why(whole_run, capsys, wide):
+    """By falling score, which is made of the parts beside it as the line beneath says, up to their three decimals."""
+    options = ["--rerank", "true", "--reranking.list_size", "8", "--reranking.generator_weight", "0.5"]
+    main(["search", "kettle", "--run", str(whole_run), "--k", "3", "--num_beams", "8", *options])
+    out = capsys.readouterr().out
+    assert "score = 1·CTR + 0.3·CVR + 1·CTCVR + 0.2·relevance + 0.5·log p" in out
+    parts = [[float(cell) for cell in line[5:]] for line in rows(out)]
+    assert len(parts) == 3
+    for log_p, score, ctr, cvr, ctcvr, relevance in parts:
+        assert score == pytest.approx(ctr + 0.3 * cvr + ctcvr + 0.2 * relevance + 0.5 * log_p, abs=0.01)
+    assert [line[1] for line in parts] == sorted((line[1] for line in parts), reverse=True)

@@ -8,11 +8,11 @@ from typing import Any
 from jsonargparse import auto_cli
 from jsonargparse.typing import register_type
 from rich.console import Console
-from rich.table import Table
 
 from onesearch.log.sources import Source
 from onesearch.log.split import Split
 from onesearch.serve.settings import Batching, Limits, Memory
+from onesearch.serve.reranking import Reranking
 from onesearch.simulate.marketplace import Marketplace
 from onesearch.tasks.prompt import Views
 
@@ -68,17 +68,23 @@ def pipeline(
     run_pipeline(run, recipe, options, until)
 
 
-def compare(run: Path, num_beams: int = 64, batch_size: int = 64) -> None:
+def compare(
+    run: Path,
+    num_beams: int = 64,
+    batch_size: int = 64,
+    reranking: Reranking = Reranking(),  # noqa: B008
+) -> None:
     """Set every trained stage beside the baselines on the test searches; write RUN/compare.json and compare.png.
 
     Args:
         run: the run folder.
         num_beams: K of the beam search.
         batch_size: searches answered at once.
+        reranking: how the reward model re-sorts the lists of the last stage.
     """
     from onesearch.evaluate.run import compare_run
 
-    compare_run(run, num_beams, batch_size)
+    compare_run(run, num_beams, batch_size, reranking)
 
 
 def ablate(
@@ -141,6 +147,8 @@ def search(
     k: int = 10,
     stage: str | None = None,
     num_beams: int = 64,
+    rerank: bool = False,
+    reranking: Reranking = Reranking(),  # noqa: B008
 ) -> None:
     """Answer a query with a trained run.
 
@@ -151,20 +159,21 @@ def search(
         k: number of items.
         stage: the generator to use; the last one that is trained when not given.
         num_beams: K of the beam search.
+        rerank: whether the reward model re-sorts the list; the parts of its score are printed then.
+        reranking: how it does.
     """
     from onesearch.log.prepared import Log
     from onesearch.serve.engine import SearchEngine
+    from onesearch.serve.reranker import Reranker
+    from onesearch.serve.show import hits_table
 
     log = Log.open(run / "log")
     engine = SearchEngine.open(run, stage, num_beams=num_beams)
     log = log.with_items(engine.khqe.added_items)
-    table = Table(
-        "#", "item", "title", "price", "SID", "log p", title=f"{query}" + (f"  (user {user})" if user else "")
-    )
-    for position, hit in enumerate(engine.search(log, query, user, k), start=1):
-        price = log.items["price"][log.row_of[hit.item_id]].as_py()
-        cells = (hit.item_id, hit.title, "" if price is None else f"{price:.2f}", hit.sid, f"{hit.score:.2f}")
-        table.add_row(str(position), *cells)
+    reranker = Reranker.open(run, engine.khqe, log, settings=reranking) if rerank else None
+    hits = engine.search(log, query, user, k, reranker)
+    title = f"{query}" + (f"  (user {user})" if user else "")
+    table = hits_table(hits, log, title, reranker.formula if reranker else None)
     Console(markup=False).print(table)  # a title may hold [brackets]
 
 

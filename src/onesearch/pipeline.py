@@ -59,7 +59,7 @@ STEPS = (
 
 BESIDE_THE_STAGES = (
     *("main.py", "commands.py", "ablation", "pipeline.py", "evaluate", "report"),
-    *("data/samples.py", "tasks/show.py"),
+    *("data/samples.py", "tasks/show.py", "serve/show.py", "simulate/truth.py"),
 )
 """Code that no artefact depends on: a change here repeats no stage."""
 

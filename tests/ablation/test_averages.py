@@ -66,3 +66,19 @@ def test_metrics_of_a_search():
     assert found["HR@10"] == [1, 1, 0]
     assert found["recall@10"] == [0.5, 1, 0]
     assert found["MRR@10"] == pytest.approx([1 / 3, 1, 0])
+
+
+def test_orders_are_averaged_over_the_searches_that_have_them():
+    """Of four searches two led to an order: .5 and 1 under the first variant, 1 and 1 under the second, +.25.
+
+    A slice without an order has no such figure, and the others stand as they were.
+    """
+    gaps = np.array([np.nan, 0.5, np.nan, 1.0])
+    both = np.stack([values([[1, 0, 1, 0]])[0], values([[1, 1, 1, 0]])[0]])
+    sold = np.stack([gaps, np.where(np.isnan(gaps), np.nan, 1.0)])[:, None, :, None]
+    first, second = averages(np.concatenate([both, sold], axis=3), each(4))
+    assert first["metrics"]["oNDCG@10"]["value"] == 0.75
+    assert second["differences"]["oNDCG@10"]["value"] == pytest.approx(0.25)
+    assert {**second["metrics"], "oNDCG@10": None} == {**averages(both, each(4))[1]["metrics"], "oNDCG@10": None}
+    alone = averages(np.concatenate([both, sold], axis=3)[:, :, [0, 2]], each(2))
+    assert [set(row["metrics"]) for row in alone] == [set(METRICS)] * 2

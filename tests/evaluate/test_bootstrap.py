@@ -49,3 +49,20 @@ def test_twenty_searches_of_each_user_tell_no_more_than_one():
     values, users = np.repeat(of_user, 20).astype(float)[:, None], np.repeat(np.arange(100), 20)
     assert resampled_means(values, users, 2000).std() == pytest.approx((0.3 * 0.7 / 100) ** 0.5, rel=0.06)
     assert resampled_means(values, np.arange(2000), 2000).std() == pytest.approx((0.3 * 0.7 / 2000) ** 0.5, rel=0.06)
+
+
+def test_a_search_that_is_not_judged_counts_for_nobody():
+    """A column with gaps has the means of the same users' judged searches alone, resample by resample.
+
+    User 0's only search is not judged: a resample of user 0 alone says nothing.
+    """
+    rng = np.random.default_rng(0)
+    values, users = rng.random((60, 1)), np.arange(60) // 3
+    gaps = np.where((np.arange(60) % 3 == 1)[:, None], np.nan, values)
+    judged = ~np.isnan(gaps[:, 0])
+    expected = resampled_means(values[judged], users[judged], 50)
+    np.testing.assert_allclose(resampled_means(np.hstack([values, gaps]), users, 50)[:, 1], expected[:, 0])
+    lone = resampled_means(np.array([[np.nan], [1.0]]), np.array([0, 1]), 40)[:, 0]
+    assert set(lone[~np.isnan(lone)]) == {1.0}
+    assert 0 < np.isnan(lone).sum() < 40
+    assert interval(1.0, lone) == (1.0, 1.0, 1.0)

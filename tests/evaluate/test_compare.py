@@ -8,7 +8,8 @@ from rich.console import Console
 
 from onesearch.evaluate.compare import ANONYMOUS, METRICS, SLICES, compare, slices
 from onesearch.evaluate.figure import draw
-from onesearch.evaluate.table import tables
+from onesearch.evaluate.orders import ORDERS_METRIC, LoggedOrders
+from onesearch.evaluate.table import steps_table, tables
 
 
 class Fixed:
@@ -110,6 +111,7 @@ def test_json(comparison, tmp_path):
     written = json.loads((tmp_path / "compare.json").read_text("utf-8"))
     assert len(written["rows"]) == 3 * len(SLICES) * len(METRICS)
     assert set(written["rows"][0]) == {"system", "slice", "metric", "value", "low", "high", "num_searches"}
+    assert written["orders"] == ""
     assert set(written["differences"][0]) == {"system", "baseline", "slice", "metric", "value", "low", "high"}
 
 
@@ -201,3 +203,59 @@ def test_intervals_are_over_users(make_search):
     assert (alone.low, alone.value, alone.high) == (0.5, 0.5, 0.5)
     apart = [search._replace(user_id=f"u{place}") for place, search in enumerate(searches)]
     assert figure(compare(rankers, apart, set(), 50), "base", "all", "HR@10").low < 0.5
+
+
+def test_orders_are_a_metric_of_the_searches_that_led_to_one(searches):
+    """Only the second search ended with an order, of item 1: strong has it second, onesearch-x first, weak not at all.
+
+    Slices without an order have no such row; counts are those of the judged searches.
+    """
+    rankers = [
+        Fixed("weak", {"a": [0], "b": []}),
+        Fixed("strong", {"a": [0, 1], "b": []}),
+        Fixed("onesearch-x", {"a": [1, 0], "b": [4, 3]}),
+    ]
+    found = compare(rankers, searches, {"a"}, num_resamples=50, orders=LoggedOrders())
+    rows = {(row.system, row.slice): row for row in found.rows if row.metric == ORDERS_METRIC}
+    assert {part for _, part in rows} == {"all", "returning"}
+    assert [rows[name, "all"].value for name in ("weak", "strong", "onesearch-x")] == [0, 1 / math.log2(3), 1]
+    assert {row.num_searches for row in rows.values()} == {1}
+    (gain,) = (row for row in found.differences if (row.slice, row.metric) == ("all", ORDERS_METRIC))
+    assert (gain.baseline, gain.value) == ("strong", 1 - 1 / math.log2(3))
+    assert found.orders == LoggedOrders.note
+    without = compare(rankers, searches, {"a"}, num_resamples=50)
+    assert [row for row in found.rows if row.metric != ORDERS_METRIC] == without.rows
+    console = Console(width=90, file=io.StringIO(), record=True)
+    console.print(tables(found.rows)[0])
+    assert "oNDCG@10 (n=1)" in console.export_text()
+
+
+def test_what_each_step_adds(make_search):
+    """b finds one search more than a, re-sorting loses it: +.5 and −.5, printed with their sign, a line a pair."""
+    searches = [make_search("a", (0,), user_id="u"), make_search("b", (1,), user_id="v")]
+    rankers = [
+        Fixed("onesearch-a", {"a": [0], "b": []}),
+        Fixed("onesearch-b", {"a": [0], "b": [1]}),
+        Fixed("onesearch-reranked", {"a": [0], "b": []}),
+    ]
+    pairs = [("onesearch-b", "onesearch-a"), ("onesearch-reranked", "onesearch-b")]
+    found = compare(rankers, searches, {"a", "b"}, num_resamples=20, steps=pairs)
+    gains = {(row.system, row.baseline): row.value for row in found.differences if row.metric == "HR@10"}
+    assert gains == {pairs[0]: 0.5, pairs[1]: -0.5}
+    console = Console(width=80, file=io.StringIO(), record=True)
+    console.print(*steps_table(found.differences))
+    lines = [line.split() for line in console.export_text().splitlines()]
+    assert ["b", "a", "+0.500", "+0.500"] in lines
+    assert ["reranked", "b", "-0.500", "-0.500"] in lines
+    assert steps_table(compare(rankers, searches, {"a", "b"}, num_resamples=2).differences) == []
+
+
+def test_the_figure_shows_orders_beneath_clicks(searches, tmp_path):
+    import matplotlib as mpl
+
+    found = compare([Fixed("one", {"a": [1], "b": []})], searches, {"a"}, num_resamples=9, orders=LoggedOrders())
+    with mpl.rc_context({"svg.fonttype": "none"}):
+        draw(found.rows, tmp_path / "with.svg")
+        draw([row for row in found.rows if row.metric != ORDERS_METRIC], tmp_path / "without.svg")
+    texts = [(tmp_path / name).read_text("utf-8") for name in ("with.svg", "without.svg")]
+    assert ["oNDCG@10" in text for text in texts] == [True, False]

@@ -8,13 +8,14 @@ import pytest
 
 from handful import copied, refusal
 from onesearch.evaluate.compare import ANONYMOUS, METRICS, SLICES
-from onesearch.evaluate.onesearch import SYSTEMS, trained_stages
+from onesearch.evaluate.onesearch import RERANKED, SYSTEMS, steps, trained_stages
 from onesearch.khqe import Khqe
 from onesearch.log.prepared import Log
 from onesearch.main import main
 
 WITHOUT_USERS = "onesearch-dpo-logged" + ANONYMOUS
-OURS = {*SYSTEMS.values(), WITHOUT_USERS}
+LAST = "onesearch-dpo-logged"
+OURS = {*SYSTEMS.values(), WITHOUT_USERS, RERANKED}
 BASELINES = {"popularity", "lookup", "bm25", "cascade", "dense"}
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -22,7 +23,7 @@ PNG = b"\x89PNG\r\n\x1a\n"
 @pytest.fixture(scope="module")
 def run(whole_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of its own: the comparison is written into it."""
-    stages = ("quantizer", *SYSTEMS)
+    stages = ("quantizer", "reward", *SYSTEMS)
     return copied(whole_run, tmp_path_factory.mktemp("compared") / "run", *stages)
 
 
@@ -33,7 +34,7 @@ def compared(run: Path) -> Path:
 
 
 def test_every_system_stands_in_every_slice(compared):
-    """Five baselines, five stages, and the last one without its users.
+    """Five baselines, five stages, and the last one without its users and re-sorted by the reward model.
 
     All eight test searches ask what was asked before, by shoppers who were there.
     """
@@ -41,7 +42,7 @@ def test_every_system_stands_in_every_slice(compared):
     assert {row["system"] for row in rows} == BASELINES | OURS
     assert len(SYSTEMS) == 5
     assert {row["slice"] for row in rows} == {"all", "returning"} <= set(SLICES)
-    assert len(rows) == 11 * 2 * len(METRICS)
+    assert len(rows) == 12 * 2 * len(METRICS)  # nobody buys on the test day: no metric of orders
     assert {row["num_searches"] for row in rows} == {8}
 
 
@@ -59,16 +60,22 @@ def test_figures_are_shares_inside_their_intervals(compared):
 
 
 def test_differences_are_against_the_best_baseline(compared):
-    """value = value(system) − max over baselines, for each stage, slice and metric."""
+    """value = value(system) − max over baselines, for each stage, slice and metric.
+
+    Beside them each stage less the one before, the last one less itself without users, and re-sorted less as it was.
+    """
     written = json.loads((compared / "compare.json").read_text("utf-8"))
     value = {(row["system"], row["slice"], row["metric"]): row["value"] for row in written["rows"]}
-    personal = [row for row in written["differences"] if row["baseline"] not in BASELINES]
-    assert {(row["system"] + ANONYMOUS, row["baseline"]) for row in personal} == {(WITHOUT_USERS, WITHOUT_USERS)}
-    assert len(written["differences"]) == 6 * 2 * len(METRICS) + len(personal)
+    steps = [row for row in written["differences"] if row["baseline"] not in BASELINES]
+    stages = list(SYSTEMS.values())
+    pairs = {*zip(stages[1:], stages, strict=False), (LAST, WITHOUT_USERS), (RERANKED, LAST)}
+    assert {(row["system"], row["baseline"]) for row in steps} == pairs
+    assert len(steps) == 6 * 2 * len(METRICS)
+    assert len(written["differences"]) == 7 * 2 * len(METRICS) + len(steps)
     for row in written["differences"]:
         other = value[row["baseline"], row["slice"], row["metric"]]
         best = max(value[name, row["slice"], row["metric"]] for name in BASELINES)
-        assert row in personal or other == best
+        assert row in steps or other == best
         gain = value[row["system"], row["slice"], row["metric"]] - other
         assert row["value"] == pytest.approx(gain)
         assert row["low"] <= row["value"] <= row["high"]
@@ -97,6 +104,7 @@ def test_it_prints_tables_and_draws_a_figure(compared, capsys, monkeypatch):
     assert "new:" not in out
     for system in BASELINES | OURS:
         assert system in out
+    assert "what each step adds: all searches" in out
     assert (compared / "compare.png").read_bytes().startswith(PNG)
     assert json.loads(before)["rows"] == json.loads((compared / "compare.json").read_text("utf-8"))["rows"]
 
@@ -106,6 +114,7 @@ def test_only_finished_stages_are_compared(whole_run, tmp_path):
     run = copied(whole_run, tmp_path / "run", "quantizer", "sft_align", "sft_cooccur")
     systems = trained_stages(run, Khqe.open(run), num_beams=4, batch_size=3)
     assert [system.name for system in systems] == ["onesearch-align", "onesearch-cooccur"]
+    assert steps(systems)[0] == ("onesearch-cooccur", "onesearch-align")
     contexts = Log.open(run / "log").contexts("test")
     for system in systems:
         answers = system.rank(contexts, 4)

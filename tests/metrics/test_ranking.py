@@ -4,7 +4,7 @@ import torch
 from sklearn.metrics import ndcg_score
 from torchmetrics.functional.retrieval import retrieval_hit_rate, retrieval_normalized_dcg, retrieval_reciprocal_rank
 
-from onesearch.metrics.ranking import PADDING, hit_rate, hits, ndcg, pad, recall, reciprocal_rank
+from onesearch.metrics.ranking import PADDING, gain_ndcg, hit_rate, hits, ndcg, pad, recall, reciprocal_rank
 
 
 def test_figures_by_hand():
@@ -85,3 +85,23 @@ def test_recall_counts_what_was_not_found_too():
     """Relevant 7, 8, 9 of which 8 and 9 stand at places 1 and 4: 1/3 of them at 3, 2/3 at 4 and beyond."""
     found = hits(np.array([[8, 1, 2, 9, 3]]), [[7, 8, 9]])
     assert [recall(found, np.array([3]), k).tolist() for k in (3, 4, 50)] == [[1 / 3], [2 / 3], [2 / 3]]
+
+
+def test_any_gain_agrees_with_sklearn():
+    """30 items with gains of any size, ranked at random; the ideal sorts them all. Binary gains are the binary NDCG."""
+    rng = np.random.default_rng(0)
+    gains = rng.gamma(0.3, size=(40, 30))
+    order = np.stack([rng.permutation(30) for _ in gains])
+    ranked, best = np.take_along_axis(gains, order, 1), -np.sort(-gains, 1)
+    scores = np.empty_like(gains)
+    np.put_along_axis(scores, order, np.arange(30.0, 0, -1)[None].repeat(40, 0), 1)
+    expected = [ndcg_score(row[None], score[None], k=10) for row, score in zip(gains, scores, strict=True)]
+    np.testing.assert_allclose(gain_ndcg(ranked[:, :10], best, 10), expected, rtol=1e-12)
+    found, num = ranked > 0.5, (gains > 0.5).sum(1).clip(1)
+    ideal = (np.arange(30) < num[:, None]).astype(float)
+    np.testing.assert_allclose(gain_ndcg(found.astype(float), ideal, 10), ndcg(found[:, :10], num, 10))
+
+
+def test_a_short_list_gains_what_it_holds():
+    """The best item alone, of gains 2 and 1: 2 / (2 + 1/log2 3) = .76018."""
+    np.testing.assert_allclose(gain_ndcg(np.array([[2.0]]), np.array([[2.0, 1.0]]), 10), [0.760188], atol=1e-6)

@@ -90,6 +90,30 @@ def test_baselines_stand_beside_us_on_one_scale(tmp_path):
     assert 'class="blue mark" style="left:85.7%"' in html
 
 
+def test_orders_and_steps_stand_beside_the_comparison(tmp_path):
+    """oNDCG@10 of the systems that have one, what it is, and a step whose interval leaves out 0 in bold."""
+    add_comparison(tmp_path)
+    content = json.loads((tmp_path / "compare.json").read_text("utf-8"))
+    sold = {"metric": "oNDCG@10", "slice": "all", "value": 0.25, "low": 0.125, "high": 0.375}
+    content["rows"].append(sold | {"system": "onesearch", "num_searches": 7})
+    step = {"system": "onesearch-b", "baseline": "onesearch-a", "slice": "all", "metric": "HR@10"}
+    content["differences"] = [
+        step | {"value": 0.25, "low": 0.125, "high": 0.5},
+        step | {"metric": "oNDCG@10", "value": -0.25, "low": -0.5, "high": 0.125},
+        step | {"baseline": "BM25", "value": 0.75, "low": 0.5, "high": 1.0},
+    ]
+    write_json(tmp_path / "compare.json", content | {"orders": "Orders are <gains>."})
+    walked = Walked(comparison.section(tmp_path).html)
+    assert ["onesearch", "", "0.7500.625–0.875", "0.2500.125–0.375"] in walked.rows
+    assert ["BM25", "", "0.5000.375–0.625", "–"] in walked.rows
+    assert walked.rows[-2:] == [
+        ["systems", "HR@10", "oNDCG@10"],
+        ["onesearch-b less onesearch-a", "+0.250+0.125 to +0.500", "−0.250−0.500 to +0.125"],
+    ]
+    assert walked.bold[-1] == "+0.250"
+    assert "Orders are <gains>." in "".join(walked.text)
+
+
 def test_a_comparison_without_the_metric_is_left_out(tmp_path):
     write_json(tmp_path / "compare.json", {"rows": [], "differences": []})
     assert comparison.section(tmp_path) is None
@@ -158,6 +182,25 @@ def test_a_study_is_printed_within_80_columns(tmp_path, capsys):
     assert lines[place + 1] == [".250–.500", ".125–.375", "-.375", "to", "-.125", "-.125", "to", "+.125"]
     assert lines[place + 2][:2] == ["[.250–.500]", "[.250–.250]"]
     assert ["no-short", "+.062"] in lines
+
+
+def test_orders_make_a_table_of_differences_of_their_own(tmp_path, capsys):
+    """Six columns would not fit into 80: figures first, then what lies between them, also of oNDCG@10."""
+    add_studies(tmp_path)
+    rows = json.loads((tmp_path / "ablation" / "views.json").read_text("utf-8"))["rows"]
+    for row in rows:
+        row["metrics"]["oNDCG@10"] = row["metrics"]["MRR@10"]
+        if row["differences"]:
+            row["differences"]["oNDCG@10"] = row["differences"]["HR@10"]
+    console = Console(width=80, force_terminal=False)
+    console.print(*study_tables(rows))
+    out = capsys.readouterr().out
+    assert "…" not in out
+    lines = [line.split() for line in out.splitlines()]
+    assert ["no-short", ".375", ".250", ".250"] in lines
+    assert ["no-short", "-.250", "+.000", "-.250"] in lines
+    write_json(tmp_path / "ablation" / "views.json", {"rows": rows, "note": ""})
+    assert Walked(studies.section(tmp_path).html).rows[0][3] == "oNDCG@10"
 
 
 def test_a_picture_needs_something_to_compare(tmp_path):

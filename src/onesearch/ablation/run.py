@@ -12,8 +12,10 @@ from onesearch.ablation.study import Study, chosen
 from onesearch.ablation.trial import Trial
 from onesearch.artifacts import read_manifest, write_json
 from onesearch.evaluate.compare import SLICES, slices
+from onesearch.evaluate.orders import orders_of
 from onesearch.log.prepared import Log
 from onesearch.log.searches import outcomes_of, users_of
+from onesearch.metrics.ranking import Values
 from onesearch.pipeline import console
 from onesearch.report.differences import write_picture
 from onesearch.serve.engine import STAGES
@@ -89,9 +91,13 @@ def _judged(trials: Sequence[Sequence[Trial]], stage: str, num_beams: int, compa
     if not searches:
         raise UserError("No test search has a clicked item that is in the catalogue: choose an earlier test date.")
     relevant = [set(found.clicked) for found in outcomes_of(searches)]
-    values = np.array(
-        [[judged(answers(trial.folder, stage, searches, num_beams), relevant) for trial in seeds] for seeds in trials]
-    )
+    orders = orders_of(log)
+
+    def values_of(trial: Trial) -> Values:
+        ranked = answers(trial.folder, stage, searches, num_beams)
+        return judged(ranked, relevant, orders.judge(ranked, searches) if orders else None)
+
+    values = np.array([[values_of(trial) for trial in seeds] for seeds in trials])
     members = slices(searches, set(log.queries["query"].to_pylist()))
     users = users_of(searches)
     kinds = [(name, members[name]) for name in SLICES if members[name].any()]

@@ -4,6 +4,7 @@
     interval = the 2.5% and 97.5% quantiles of m*_1 … m*_R
 
 Users are drawn with all their searches, since these are not independent: drawn one by one, intervals are too narrow.
+A column may leave searches out that its metric cannot judge: they are NaN there, and S_u counts the others.
 All columns share the resamples, so the difference of two systems' columns is a paired comparison: the searches that are
 easy for both cancel out.
 """
@@ -28,22 +29,25 @@ def resampled_means(
     """Averages of every column over the searches of users drawn with replacement.
 
     Args:
-        values: [S, X] one row a search, one column a system and metric.
+        values: [S, X] one row a search, one column a system and metric; NaN where a search is not judged.
         users: [S] number of the user of each search; all different where searches are independent.
         num_resamples: R.
         seed: of the drawing.
 
     Returns:
-        [R, X].
+        [R, X]; NaN where no judged search was drawn.
     """
     rng = np.random.default_rng(seed)
-    _, places, sizes = np.unique(users, return_inverse=True, return_counts=True)
-    sums = np.zeros((len(sizes), values.shape[1]))
-    np.add.at(sums, places, values)
+    _, places = np.unique(users, return_inverse=True)
+    num_users, judged = int(places.max()) + 1, ~np.isnan(values)
+    sums, sizes = np.zeros((num_users, values.shape[1])), np.zeros((num_users, values.shape[1]))
+    np.add.at(sums, places, np.where(judged, values, 0.0))
+    np.add.at(sizes, places, judged)
     # Counting how often each user is drawn keeps memory at U numbers a resample instead of R · U · X.
-    draws = (rng.integers(len(sizes), size=len(sizes)) for _ in range(num_resamples))
-    counts = (np.bincount(draw, minlength=len(sizes)) for draw in draws)
-    return np.stack([count @ sums / (count @ sizes) for count in counts])
+    draws = (rng.integers(num_users, size=num_users) for _ in range(num_resamples))
+    counts = (np.bincount(draw, minlength=num_users) for draw in draws)
+    with np.errstate(invalid="ignore"):
+        return np.stack([count @ sums / (count @ sizes) for count in counts])
 
 
 def interval(value: float, means: NDArray[np.float64]) -> Interval:
@@ -51,8 +55,8 @@ def interval(value: float, means: NDArray[np.float64]) -> Interval:
 
     Args:
         value: the average over all searches.
-        means: [R] the averages over resamples.
+        means: [R] the averages over resamples; those without a search (NaN) say nothing.
     """
-    low, high = np.quantile(means, [0.025, 0.975]).tolist()
+    low, high = np.nanquantile(means, [0.025, 0.975]).tolist()
     # Where all searches score alike, sums in another order differ in the last bit.
     return Interval(value, min(low, value), max(high, value))

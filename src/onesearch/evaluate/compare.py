@@ -2,11 +2,13 @@
 
 A search counts when at least one clicked item is known. Each metric is averaged over four slices: all searches;
 *unseen* queries, never asked before the test boundary; *returning* shoppers, with any history before the search; *new*
-ones. Intervals are over users. What a system gains by knowing its user is a difference, too. No system is shown the
-answer: clicks, purchases and impressions are taken out of what it is asked.
+ones. Intervals are over users. What a system gains by knowing its user, or by one more stage, is a difference, too. No
+system is shown the answer: clicks, purchases and impressions are taken out of what it is asked.
+
+Where the log knows of orders, `oNDCG@10` beside the clicks' metrics says whether a list sells (`evaluate.orders`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,6 +20,7 @@ from rich.progress import Progress
 
 from onesearch.artifacts import write_json
 from onesearch.evaluate.bootstrap import interval, resampled_means
+from onesearch.evaluate.orders import ORDERS_METRIC, Orders
 from onesearch.evaluate.ranker import Ranker
 from onesearch.log.searches import answered, have_history, outcomes_of, users_of
 from onesearch.metrics.ranking import Values, hit_rate, hits, ndcg, pad, reciprocal_rank
@@ -53,7 +56,7 @@ class Difference:
     """How much a OneSearch system lies above another one on the same searches."""
 
     system: str
-    baseline: str  # the best baseline of that slice and metric, or the system itself when it is not told who asks
+    baseline: str  # the best baseline of that slice and metric; itself when it is not told who asks; the step before
     slice: str
     metric: str
     value: float
@@ -66,10 +69,12 @@ class Comparison(NamedTuple):
 
     rows: list[Row]
     differences: list[Difference]
+    orders: str = ""  # what the gains of `oNDCG@10` are; "" where the log knows of no orders
 
     def write(self, path: Path) -> None:
-        """Write `compare.json`: {"rows": […], "differences": […]}."""
-        write_json(path, {name: [asdict(row) for row in rows] for name, rows in self._asdict().items()})
+        """Write `compare.json`: {"rows": […], "differences": […], "orders": "…"}."""
+        rows, differences = ([asdict(row) for row in part] for part in (self.rows, self.differences))
+        write_json(path, {"rows": rows, "differences": differences, "orders": self.orders})
 
 
 def compare(
@@ -79,6 +84,8 @@ def compare(
     num_resamples: int = 1000,
     seed: int = 0,
     batch_size: int = 256,
+    orders: Orders | None = None,
+    steps: Collection[tuple[str, str]] = (),
 ) -> Comparison:
     """Let every ranker answer every search that has a clicked item, and average over slices.
 
@@ -89,6 +96,8 @@ def compare(
         num_resamples: bootstrap resamples over users.
         seed: of the resampling; every slice and system shares it.
         batch_size: searches handed to a ranker at once.
+        orders: judges lists by what they sell; None: clicks alone.
+        steps: pairs of names, a system and the one that it goes on from: their differences are wanted.
 
     Raises:
         ValueError: no search can be judged, two systems share a name, or a ranking repeats an item.
@@ -99,12 +108,13 @@ def compare(
         raise ValueError("No test search has a clicked item that is in the catalogue: choose an earlier test date.")
     if len(set(names)) < len(names):
         raise ValueError(f"Two systems share a name, so their figures could not be told apart: {', '.join(names)}.")
-    # [S, systems, metrics]
-    values = np.stack([_judge(answers, searches) for answers in _answers(rankers, searches, batch_size)], axis=1)
-    users, comparison = users_of(searches), Comparison([], [])
+    answers = _answers(rankers, searches, batch_size)
+    values = np.stack([_judge(lists, searches, orders) for lists in answers], axis=1)  # [S, systems, metrics]
+    users, pairs = users_of(searches), {*steps, *((name, name + ANONYMOUS) for name in names)}
+    comparison = Comparison([], [], orders.note if orders else "")
     for name, members in slices(searches, seen_queries).items():
         if members.any():
-            part = _average(values[members], users[members], names, name, num_resamples, seed)
+            part = _average(values[members], users[members], names, pairs, name, num_resamples, seed)
             comparison.rows.extend(part.rows)
             comparison.differences.extend(part.differences)
     return comparison
@@ -143,38 +153,47 @@ def without_answer(search: SearchContext) -> SearchContext:
     return search._replace(clicked=(), purchased=(), impressed=None)
 
 
-def _judge(answers: Sequence[Sequence[int]], searches: Sequence[SearchContext]) -> Values:
-    """[S, metrics] in the order of METRICS."""
+def _judge(answers: Sequence[Sequence[int]], searches: Sequence[SearchContext], orders: Orders | None) -> Values:
+    """[S, metrics] in the order of METRICS and, where orders are known, `ORDERS_METRIC`."""
     relevant = [set(found.clicked) for found in outcomes_of(searches)]
-    found = hits(pad(answers, DEPTH), relevant)
+    ranked = pad(answers, DEPTH)
+    found = hits(ranked, relevant)
     num_relevant = np.array([len(items) for items in relevant])
     first = [hit_rate(found, k) for k in (1, 5, 10)]
-    return np.stack([*first, reciprocal_rank(found, 10), ndcg(found, num_relevant, 10)], axis=1)
+    sold = [orders.judge(ranked, searches)] if orders else []
+    return np.stack([*first, reciprocal_rank(found, 10), ndcg(found, num_relevant, 10), *sold], axis=1)
 
 
 def _average(
-    values: Values, users: NDArray[np.int64], names: Sequence[str], slice_name: str, num_resamples: int, seed: int
+    values: Values,
+    users: NDArray[np.int64],
+    names: Sequence[str],
+    pairs: AbstractSet[tuple[str, str]],
+    slice_name: str,
+    num_resamples: int,
+    seed: int,
 ) -> Comparison:
-    """Rows and differences of one slice. `values` is [S, systems, metrics]."""
-    num_searches = len(values)
-    means = values.mean(axis=0)
-    flat = values.reshape(num_searches, -1)
-    resampled = resampled_means(flat, users, num_resamples, seed).reshape(-1, *means.shape)
+    """Rows and differences of one slice. `values` is [S, systems, metrics], NaN where a search is not judged."""
+    num_judged = (~np.isnan(values[:, 0])).sum(axis=0)  # [metrics]: the same searches for every system
+    means = np.nansum(values, axis=0) / np.maximum(num_judged, 1)
+    resampled = resampled_means(values.reshape(len(values), -1), users, num_resamples, seed).reshape(-1, *means.shape)
     baselines = [s for s, name in enumerate(names) if not name.startswith(OURS)]
     rows, differences = [], []
-    for m, metric in enumerate(METRICS):
+    for m, metric in enumerate((*METRICS, ORDERS_METRIC)[: len(num_judged)]):
+        if not num_judged[m]:
+            continue
         best = max(baselines, key=means[:, m].item, default=None)
         for s, name in enumerate(names):
             figure = interval(means[s, m].item(), resampled[:, s, m])
-            rows.append(Row(name, slice_name, metric, *figure, num_searches))
-            for other in _compared_with(name, names, best):
+            rows.append(Row(name, slice_name, metric, *figure, int(num_judged[m])))
+            for other in _compared_with(name, names, best, pairs):
                 gain = interval((means[s, m] - means[other, m]).item(), resampled[:, s, m] - resampled[:, other, m])
                 differences.append(Difference(name, names[other], slice_name, metric, *gain))
     return Comparison(rows, differences)
 
 
-def _compared_with(name: str, names: Sequence[str], best: int | None) -> list[int]:
-    """The best baseline, and the same system when it is not told who asks."""
+def _compared_with(name: str, names: Sequence[str], best: int | None, pairs: AbstractSet[tuple[str, str]]) -> list[int]:
+    """The best baseline, and what it is paired with."""
     if not name.startswith(OURS):
         return []
-    return [number for number, other in enumerate(names) if number == best or other == name + ANONYMOUS]
+    return [number for number, other in enumerate(names) if number == best or (name, other) in pairs]

@@ -1,10 +1,14 @@
-"""The comparison as one picture: HR@10 with its 95% interval, a panel a slice, a line a system."""
+"""The comparison as one picture: HR@10 with its 95% interval, a panel a slice, a line a system.
+
+Where lists are judged by orders too, a hollow diamond beneath shows oNDCG@10: a system can sell more by fewer clicks.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from onesearch.evaluate.compare import OURS, SLICES, Row
+from onesearch.evaluate.orders import ORDERS_METRIC
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -15,7 +19,7 @@ TITLES = {"all": "all searches", "unseen": "unseen queries", "returning": "retur
 
 
 def draw(rows: Sequence[Row], path: Path) -> None:
-    """Write a PNG or SVG of HR@10 per system; slices without a search are left out.
+    """Write a PNG or SVG of HR@10 (and oNDCG@10, where there is one) per system; slices without a search are left out.
 
     Args:
         rows: of a comparison.
@@ -33,14 +37,17 @@ def draw(rows: Sequence[Row], path: Path) -> None:
         raise ValueError(f"There is nothing to draw: the comparison holds no {METRIC} row.")
     num_columns = 3 if len(panels) == 3 else min(2, len(panels))  # no gap in the grid
     num_lines = len(panels) // num_columns
-    height = 0.3 * max(map(len, panels.values())) + 0.7  # of one panel, in inches
+    orders = {name: [row for row in rows if row.slice == name and row.metric == ORDERS_METRIC] for name in panels}
+    height = (0.4 if any(orders.values()) else 0.3) * max(map(len, panels.values())) + 0.7  # of one panel, in inches
     figure = Figure(figsize=(4.2 * num_columns + 1.4, height * num_lines + 0.4), layout="constrained")
     FigureCanvasAgg(figure)
     # One scale for all panels: a slice that is harder for everybody must look so.
     axes = figure.subplots(num_lines, num_columns, sharex=True, sharey=True, squeeze=False).flat
     for axis, (name, part) in zip(axes, panels.items(), strict=True):
         _panel(axis, name, part)
-    figure.supxlabel(f"{METRIC} with 95% bootstrap interval", fontsize=10)
+        _diamonds(axis, part, orders[name])
+    beneath = f", beneath it {ORDERS_METRIC} (◇)" if any(orders.values()) else ""
+    figure.supxlabel(f"{METRIC}{beneath} with 95% bootstrap interval", fontsize=10)
     figure.savefig(path, dpi=160)
 
 
@@ -56,9 +63,18 @@ def _panel(axis: "Axes", name: str, rows: Sequence[Row]) -> None:
         )  # the line of the best ends at it
     axis.set_title(f"{TITLES[name]} (n = {rows[0].num_searches:,})", fontsize=10)
     axis.set_yticks(range(len(rows)), [row.system for row in rows])
-    axis.set_ylim(len(rows) - 0.5, -0.5)  # the first system on top
+    axis.set_ylim(len(rows) - 0.4, -0.5)  # the first system on top
     axis.set_xlim(-0.02, 1.08)
     axis.set_xticks([0, 0.2, 0.4, 0.6, 0.8, 1])
     axis.grid(axis="x", color="0.93")
     axis.spines[["top", "right", "left"]].set_visible(False)
     axis.tick_params(left=False)
+
+
+def _diamonds(axis: "Axes", rows: Sequence[Row], orders: Sequence[Row]) -> None:
+    """The second metric of each system, half a line beneath its first one, without a number."""
+    place_of = {row.system: place + 0.36 for place, row in enumerate(rows)}
+    for row in orders:
+        color, place = OURS_COLOR if row.system.startswith(OURS) else BASELINE_COLOR, place_of[row.system]
+        axis.plot([row.low, row.high], [place, place], color=color, linewidth=1.2, alpha=0.5, zorder=1)
+        axis.plot(row.value, place, marker="D", color=color, markerfacecolor="white", markersize=3.5, zorder=2)

@@ -3,14 +3,18 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from onesearch.evaluate.compare import ANONYMOUS
+from onesearch.evaluate.compare import ANONYMOUS, OURS
 from onesearch.khqe import Khqe
 from onesearch.serve.engine import STAGES, SearchEngine
+from onesearch.serve.reranker import Reranker
 from onesearch.tasks.personalize import anonymous
 from onesearch.types import SearchContext
 
 SYSTEMS = {stage: "onesearch-" + stage.removeprefix("sft_").replace("_", "-") for stage in STAGES}
 """Stage → how tables and figures call it."""
+
+RERANKED = f"{OURS}-reranked"
+"""The last stage with its lists re-sorted by the reward model."""
 
 
 class OneSearch:
@@ -48,9 +52,43 @@ class NotToldWhoAsks(OneSearch):
         return super().rank([anonymous(context) for context in contexts], k)
 
 
-def trained_stages(run: Path, khqe: Khqe, num_beams: int, batch_size: int) -> list[OneSearch]:
-    """A system for each stage of the run that left a generator; the last one also without its user, if it reads any."""
+class Reranked(OneSearch):
+    """The same system, whose lists the reward model re-sorts before they are cut.
+
+    Args:
+        system: the one that is not re-sorted.
+        reranker: the reward model.
+    """
+
+    def __init__(self, system: OneSearch, reranker: Reranker) -> None:
+        super().__init__(RERANKED, system.engine, system.batch_size)
+        self.reranker = reranker
+
+    def rank(self, contexts: Sequence[SearchContext], k: int) -> list[list[int]]:
+        """Items of each search, best first."""
+        batches = [contexts[start : start + self.batch_size] for start in range(0, len(contexts), self.batch_size)]
+        return [
+            ranked.items.tolist()
+            for batch in batches
+            for ranked in self.reranker.rerank(batch, self.engine.rank(batch, self.reranker.length(k)), k)
+        ]
+
+
+def trained_stages(
+    run: Path, khqe: Khqe, num_beams: int, batch_size: int, reranker: Reranker | None = None
+) -> list[OneSearch]:
+    """A system for each stage of the run that left a generator.
+
+    The last one comes also without its user, if it reads any, and re-sorted, if there is a reward model.
+    """
     stages = [stage for stage in STAGES if (run / stage / "manifest.json").is_file()]
     engines = [SearchEngine.open(run, stage, khqe, num_beams) for stage in stages]
     systems = [OneSearch(SYSTEMS[stage], engine, batch_size) for stage, engine in zip(stages, engines, strict=True)]
-    return systems + [NotToldWhoAsks(system) for system in systems[-1:] if system.engine.reads_users]
+    unknown = [NotToldWhoAsks(system) for system in systems[-1:] if system.engine.reads_users]
+    return [*systems, *unknown, *(Reranked(system, reranker) for system in systems[-1:] if reranker)]
+
+
+def steps(systems: Sequence[OneSearch]) -> list[tuple[str, str]]:
+    """Which of these systems goes on from which: pairs of names."""
+    stages = [system.name for system in systems if type(system) is OneSearch]
+    return [*zip(stages[1:], stages, strict=False), *((RERANKED, name) for name in stages[-1:])]

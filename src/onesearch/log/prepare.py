@@ -58,6 +58,8 @@ def _prepare(source: Source, folder: Path, split: Split, max_history: int, step:
     del raw
     tables["searches"], report.split = assign(tables["searches"], split)
     config = {"source": type(source).__name__, "split": _plain(split), "max_history": max_history}
+    if source.settings:
+        config["settings"] = source.settings
     facts: dict[str, object] = {}
     with writing(folder, KIND, config=config, facts=facts) as temporary:
         step("writing the canonical tables")

@@ -232,6 +232,11 @@ def users_of(searches: Sequence[SearchContext]) -> Int64:
     return np.array([-1 - place if number is None else number for place, number in enumerate(known)], np.int64)
 
 
+def ids_of(searches: Sequence[SearchContext]) -> list[str]:
+    """The ID of each, [S]."""
+    return searches.search_ids if isinstance(searches, Searches) else [found.search_id for found in searches]
+
+
 def outcomes_of(searches: Sequence[SearchContext]) -> Iterable[Outcome | SearchContext]:
     """What each led to."""
     return searches.outcomes() if isinstance(searches, Searches) else searches

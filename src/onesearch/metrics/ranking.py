@@ -1,4 +1,4 @@
-"""How good a list of items is for one search: hit rate, recall, mean reciprocal rank, NDCG with binary gain.
+"""How good a list of items is for one search: hit rate, recall, mean reciprocal rank, NDCG with binary or any gain.
 
 For a search with clicked items R (a set), a ranking i_1 … i_K of distinct items and hit_k = [i_k ∈ R]:
 
@@ -6,6 +6,10 @@ For a search with clicked items R (a set), a ranking i_1 … i_K of distinct ite
     R@K    = Σ_{k ≤ K} hit_k / |R|                              share of the clicked items that is found
     MRR@K  = 1 / min{k ≤ K : hit_k = 1}, 0 without a hit        how high the first one stands
     NDCG@K = Σ_{k ≤ K} hit_k / log2(k + 1)  /  Σ_{k ≤ min(K, |R|)} 1 / log2(k + 1)
+
+With a gain g(i) ≥ 0 of each item, and g*_1 ≥ g*_2 ≥ … those of all items that could be shown:
+
+    NDCG@K = Σ_{k ≤ K} g(i_k) / log2(k + 1)  /  Σ_{k ≤ K} g*_k / log2(k + 1)
 
 Every function answers per search, so that a caller can average over any slice and resample searches for intervals.
 Järvelin and Kekäläinen, "Cumulated gain-based evaluation of IR techniques", TOIS 2002.
@@ -110,6 +114,23 @@ def ndcg(hits: Hits, num_relevant: NDArray[np.int64], k: int) -> Values:
     top = hits[:, :k]
     ideal = np.cumsum(discounts)[np.minimum(num_relevant, k) - 1]
     return np.asarray(top @ discounts[: top.shape[1]] / ideal)
+
+
+def gain_ndcg(gains: Values, best: Values, k: int) -> Values:
+    """NDCG@k of each search with gains of any size, taken as they are (not 2^g − 1).
+
+    Args:
+        gains: [S, K] of the items in each place, 0 behind short rankings; K may be shorter than `k`.
+        best: [S, I] the largest gains of each search, falling, the first above 0; I may be shorter than `k` only where
+            no more items could be shown.
+        k: cut-off.
+
+    Returns:
+        [S] between 0 and 1.
+    """
+    discounts = 1.0 / np.log2(np.arange(k) + 2.0)
+    found, ideal = (part[:, :k] @ discounts[: part[:, :k].shape[1]] for part in (gains, best))
+    return np.asarray(found / ideal)
 
 
 def _require_distinct_items(rows: Items, lengths: Sequence[int]) -> None:

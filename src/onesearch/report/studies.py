@@ -10,7 +10,8 @@ from onesearch.report.elements import Cell, column, element, join, note, table
 from onesearch.report.inputs import read_json
 from onesearch.report.page import Section
 
-METRICS = (METRIC, "MRR@10")
+METRICS = (METRIC, "MRR@10", "oNDCG@10")
+"""The last one only where the log knows of orders."""
 
 
 def section(run: Path) -> Section | None:
@@ -35,9 +36,10 @@ def _study(name: str, rows: Sequence[Row], explained: str) -> Markup:
 
 def _overall(rows: Sequence[Row]) -> Markup:
     """Metrics over all searches, and what separates them from the first variant's."""
-    columns = [_metric(rows, metric) for metric in METRICS]
-    columns += [[_difference(row, metric) for row in rows] for metric in METRICS]
-    header = ("variant", *METRICS, *(f"{metric}, difference" for metric in METRICS))
+    metrics = [metric for metric in METRICS if metric in rows[0]["metrics"]]
+    columns = [_metric(rows, metric) for metric in metrics]
+    columns += [[_difference(row, metric) for row in rows] for metric in metrics]
+    header = ("variant", *metrics, *(f"{metric}, difference" for metric in metrics))
     return table(header, zip([row["variant"] for row in rows], *columns, strict=True))
 
 

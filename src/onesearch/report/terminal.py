@@ -60,7 +60,8 @@ def show_arrivals(version: int, num_known: int, drift: Mapping[str, float], advi
 STUDY_FIGURES = {"cur_l1": "CUR L1", "cur_l1_l2": "L1·L2", "cur_l1_l2_l3": "total", "icr_items": "ICR"}
 """In percent, as the paper prints them."""
 
-STUDY_METRICS = (METRIC, "MRR@10")
+STUDY_METRICS = (METRIC, "MRR@10", "oNDCG@10")
+"""The last one only where the log knows of orders."""
 
 
 def study_tables(rows: Sequence[Mapping[str, Any]]) -> list[Table]:
@@ -74,9 +75,11 @@ def study_tables(rows: Sequence[Mapping[str, Any]]) -> list[Table]:
     tables = [_codes_used(rows)] if rows and is_tokenizer_varied else []
     if not found:
         return tables
-    overall = {name: [row["metrics"][name] for row in found] for name in STUDY_METRICS}
-    overall |= {f"Δ {name}": [row["differences"].get(name) for row in found] for name in STUDY_METRICS}
-    tables.append(_figures(found, overall))
+    metrics = [name for name in STUDY_METRICS if name in found[0]["metrics"]]
+    overall = {name: [row["metrics"][name] for row in found] for name in metrics}
+    gains = {f"Δ {name}": [row["differences"].get(name) for row in found] for name in metrics}
+    are_few = len(metrics) < len(STUDY_METRICS)
+    tables += [_figures(found, overall | gains)] if are_few else [_figures(found, part) for part in (overall, gains)]
     kinds = [kind for kind in KINDS if kind != "all" and part(found[0], kind)]
     if kinds and len(found) > 1:
         by_kind = {

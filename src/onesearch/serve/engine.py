@@ -5,7 +5,7 @@ context → prompt → encoder → constrained beams over valid SIDs → buckets
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -26,8 +26,21 @@ from onesearch.tasks.prompt import MARKERS, Prompt, Views
 from onesearch.tasks.template import Template
 from onesearch.types import PromptBatch, SearchContext, UserError
 
+if TYPE_CHECKING:
+    from onesearch.serve.reranker import Reranker
+
 STAGES = ("sft_align", "sft_cooccur", "sft_personalize", "dpo_hybrid", "dpo_logged")
 """The stages that leave a generator, in their order."""
+
+
+class Judgement(NamedTuple):
+    """What the reward model says of an item, or of each item of a list."""
+
+    score: NDArray[np.float64] | float  # what the list was re-sorted by
+    ctr: NDArray[np.float64] | float  # P(click | shown)
+    cvr: NDArray[np.float64] | float  # P(order | click); as meaningless as CTCVR where the log knew no orders
+    ctcvr: NDArray[np.float64] | float  # P(click and order | shown)
+    relevance: NDArray[np.float64] | float  # 0 to 1
 
 
 class Hit(NamedTuple):
@@ -37,6 +50,7 @@ class Hit(NamedTuple):
     title: str
     sid: str
     score: float  # log-probability of the SID
+    judgement: Judgement | None = None  # where the answer was re-sorted
 
 
 class Ranked(NamedTuple):
@@ -44,6 +58,7 @@ class Ranked(NamedTuple):
 
     items: NDArray[np.int64]  # [K] rows
     scores: NDArray[np.float64]  # [K] log-probability of each item's SID
+    judgement: Judgement | None = None  # [K] each, where the items were re-sorted
 
 
 class SearchEngine:
@@ -163,8 +178,17 @@ class SearchEngine:
         score_of = {tuple(sid): score for sid, score in zip(codes.tolist(), scores, strict=True)}
         return Ranked(items, np.array([score_of[tuple(self.khqe.item_codes[item].tolist())] for item in items]))
 
-    def search(self, log: Log, query: str, user_id: str | None = None, k: int = 10) -> list[Hit]:
+    def search(
+        self, log: Log, query: str, user_id: str | None = None, k: int = 10, reranker: "Reranker | None" = None
+    ) -> list[Hit]:
         """Answer a shopper's query now, with the behaviour that the log holds of the user.
+
+        Args:
+            log: with the items of `khqe`.
+            query: as typed.
+            user_id: None or an unknown user: no history.
+            k: number of items.
+            reranker: re-sorts a longer list before it is cut.
 
         Raises:
             UserError: the query holds no word, or no item is asked for.
@@ -173,9 +197,21 @@ class SearchEngine:
             raise UserError(f"The query '{query}' holds no word: say what to look for, such as 'red dress'.")
         if k < 1:
             raise UserError(f"k is {k}: ask for at least one item.")
-        ranked = self.rank([log.context(user_id, query)], k)[0]
+        contexts = [log.context(user_id, query)]
+        if reranker is None:
+            return self._hits(log, self.rank(contexts, k)[0])
+        return self._hits(log, reranker.rerank(contexts, self.rank(contexts, reranker.length(k)), k)[0])
+
+    def _hits(self, log: Log, ranked: Ranked) -> list[Hit]:
         titles = log.items["title"].take(ranked.items).to_pylist()
+        sids = [self.khqe.spec.render(codes) for codes in self.khqe.item_codes[ranked.items].tolist()]
+        judgements: list[Judgement | None] = [None] * len(titles)
+        if ranked.judgement is not None:
+            parts = zip(*(part.tolist() for part in map(np.asarray, ranked.judgement)), strict=True)
+            judgements = [Judgement(*part) for part in parts]
         return [
-            Hit(log.item_ids[item], title, self.khqe.spec.render(self.khqe.item_codes[item].tolist()), float(score))
-            for item, title, score in zip(ranked.items, titles, ranked.scores, strict=True)
+            Hit(log.item_ids[item], title, sid, float(score), judgement)
+            for item, title, sid, score, judgement in zip(
+                ranked.items, titles, sids, ranked.scores, judgements, strict=True
+            )
         ]

@@ -2,7 +2,7 @@
 
     engine's score     e(u, q, i) = 2·match(q, i) + 0.35·log p_t(i) + 3·h(u, i) + 1.5·k(u, i) + Gumbel(0, 1)
     attraction         a(u, i) = b + 2·match(intent, i) + 1.3·t(u, i) + 0.4·quality(i) - k(u, i)
-    click              P(click on i at position p) = P(p is seen) · σ(a(u, i))
+    click              P(click on i at position p) = P(p is seen) · σ(a(u, i));  `simulate.truth` has all of them
     purchase           P(purchase | click) = σ(c + purse(u, i) + 0.7·quality(i))
 
 h is what the engine has counted of the shopper's clicks: it knows no taste, only behaviour. k is 1 for an item that the
@@ -41,6 +41,7 @@ class Search(NamedTuple):
     user: int
     second: float  # since the start of the log
     query: Query
+    intent: Intent  # what the log does not tell
     impressed: Ints  # in display order
     clicked: Ints
     purchased: Ints
@@ -60,6 +61,7 @@ class Mall:
         self.vocabulary, self.catalogue, self.shoppers, self.config = vocabulary, catalogue, shoppers, config
         self.rng = config.chance("sessions")
         self.writer = QueryWriter(vocabulary, catalogue, config, self.rng)
+        self.recommendations = recommendations
         self.past = recommendations.by_user(config.num_users)  # (second, item) clicks a shopper can remember
         self.counted = np.zeros((config.num_users, catalogue.absent + 1), np.float32)  # clicks by user and value
         self._pools: dict[tuple[int, int], Ints] = {}
@@ -110,11 +112,12 @@ class Mall:
 
     def _search(self, user: int, second: float, intent: Intent, query: Query) -> Search:
         impressed = self._slate(user, second, query, intent.category)
-        attraction = self._attraction(user, second, intent, impressed)
+        attraction = self.attraction(user, second, intent, impressed)
         seen = min(self.rng.geometric(GIVING_UP), len(impressed))
         liked = np.flatnonzero(self.rng.random(seen) < attraction[:seen])
         clicked = impressed[liked[: self.rng.geometric(1 - READING_ON)]]
-        return Search(user, second, query, impressed, clicked, self._purchases(user, clicked))
+        bought = clicked[self.rng.random(len(clicked)) < self.conversion(user, clicked)]
+        return Search(user, second, query, intent, impressed, clicked, bought)
 
     def _known(self, user: int, second: float) -> Ints:
         """Items that the shopper clicked before `second`, oldest first."""
@@ -137,8 +140,8 @@ class Mall:
         slate: Ints = candidates[np.argsort(-score, kind="stable")[: self.rng.integers(*SLATE)]]
         return slate
 
-    def _attraction(self, user: int, second: float, intent: Intent, items: Ints) -> Floats:
-        """Probability that the shopper clicks each of `items` on seeing it."""
+    def attraction(self, user: int, second: float, intent: Intent, items: Ints) -> Floats:
+        """Probability that the shopper clicks each of `items` on seeing it, σ(a). It draws nothing."""
         values = self.catalogue.values[items]
         logit = CLICK_BIAS + 2.0 * matches(values, intent.wants) + 0.4 * self.catalogue.quality[items]
         logit += 1.3 * self.shoppers.liking(user, values)
@@ -149,11 +152,11 @@ class Mall:
         probability: Floats = 1 / (1 + np.exp(-logit))
         return probability
 
-    def _purchases(self, user: int, clicked: Ints) -> Ints:
-        purse = self.shoppers.taste[user][self.catalogue.values[clicked, COLUMN["Price"]]]
-        chance = 1 / (1 + np.exp(-(PURCHASE_BIAS + purse + 0.7 * self.catalogue.quality[clicked])))
-        bought: Ints = clicked[self.rng.random(len(clicked)) < chance]
-        return bought
+    def conversion(self, user: int, items: Ints) -> Floats:
+        """Probability that the shopper buys each of `items` once it is clicked. It draws nothing."""
+        purse = self.shoppers.taste[user][self.catalogue.values[items, COLUMN["Price"]]]
+        probability: Floats = 1 / (1 + np.exp(-(PURCHASE_BIAS + purse + 0.7 * self.catalogue.quality[items])))
+        return probability
 
     def _remember(self, search: Search) -> None:
         for item in search.clicked:

@@ -2,6 +2,8 @@
 
 import datetime
 from collections.abc import Iterable
+from dataclasses import asdict
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -23,27 +25,41 @@ class Simulator(Source):
     def __init__(self, marketplace: Marketplace | None = None) -> None:
         self.marketplace = marketplace or Marketplace()
 
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The marketplace's fields: they are all that the log, and the truth behind it, depends on."""
+        return {**asdict(self.marketplace), "start": self.marketplace.start.isoformat()}
+
     def read(self) -> Raw:
         """Play the whole marketplace; equal settings give equal bytes."""
         return Raw(simulate(self.marketplace), notes=("This log is simulated: docs/simulator.md tells how.",))
 
 
-def simulate(config: Marketplace) -> Tables:
-    """The five canonical tables of a simulated marketplace."""
+def open_mall(config: Marketplace) -> Mall:
+    """A marketplace before its first search."""
     vocabulary = load_vocabulary()
     catalogue = make_catalogue(vocabulary, config)
     shoppers = make_shoppers(vocabulary, catalogue, config)
-    feed = recommend(catalogue, shoppers, config)
-    mall = Mall(vocabulary, catalogue, shoppers, feed, config)
+    return Mall(vocabulary, catalogue, shoppers, recommend(catalogue, shoppers, config), config)
+
+
+def simulate(config: Marketplace) -> Tables:
+    """The five canonical tables of a simulated marketplace."""
+    mall = open_mall(config)
     searches = mall.play()
-    names = pa.array([f"i{row:06d}" for row in range(config.num_items)])
+    names = item_names(config)
     return {
-        "items": _items(vocabulary, catalogue, names, config),
-        "users": _users(shoppers),
-        "searches": _searches(searches, names, config),
-        "events": _events(feed, names, config),
-        "judgments": _judgments(judge(searches, catalogue, mall.department, config), names),
+        "items": _items(mall.vocabulary, mall.catalogue, names, config),
+        "users": _users(mall.shoppers),
+        "searches": searches_table(searches, config),
+        "events": _events(mall.recommendations, names, config),
+        "judgments": _judgments(judge(searches, mall.catalogue, mall.department, config), names),
     }
+
+
+def item_names(config: Marketplace) -> pa.Array:
+    """The ID of each item row."""
+    return pa.array([f"i{row:06d}" for row in range(config.num_items)])
 
 
 def _items(vocabulary: Vocabulary, catalogue: Catalogue, names: pa.Array, config: Marketplace) -> pa.Table:
@@ -84,8 +100,9 @@ def _users(shoppers: Shoppers) -> pa.Table:
     return _table("users", columns)
 
 
-def _searches(searches: list[Search], names: pa.Array, config: Marketplace) -> pa.Table:
-    count = len(searches)
+def searches_table(searches: list[Search], config: Marketplace) -> pa.Table:
+    """What the log holds of searches in the order of time: their IDs are their places."""
+    count, names = len(searches), item_names(config)
     columns = [
         [f"s{row:07d}" for row in range(count)],
         [_user(search.user) for search in searches],

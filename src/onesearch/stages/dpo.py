@@ -20,8 +20,8 @@ from onesearch.khqe import Khqe
 from onesearch.log.prepared import Log
 from onesearch.losses import LEVEL_WEIGHTS, adaptive_reward, listwise_dpo, reward_gap_weight
 from onesearch.models.generator_folder import load_generator
-from onesearch.models.reward import load_reward
-from onesearch.models.reward_features import Catalogue, RewardFeatures, RewardInput, number_categories
+from onesearch.models.reward_features import number_categories
+from onesearch.serve.reranker import Reranker
 from onesearch.stages.generation import GeneratorStage
 from onesearch.stages.stage import Optimization
 from onesearch.tasks.preference import Levels, PreferenceList, hybrid_list, logged_list
@@ -201,19 +201,15 @@ class HybridDpo(DpoStage):
     def on_predict_start(self) -> None:
         """Load the reward model beside the generator."""
         super().on_predict_start()
-        verify(self.run / "reward", "reward", [self.run / "quantizer"])
-        self.reward = load_reward(self.run / "reward").to(self.device)
-        catalogue = Catalogue(self.khqe.item_embeddings, torch.from_numpy(self.khqe.item_codes), self.categories)
-        self.features = RewardFeatures(catalogue, self.item_counts, self.pair_counts)
+        self.reranker = Reranker.open(self.run, self.khqe, Log.open(self.run / "log")).to(self.device)
 
     def propose(self, contexts: Sequence[SearchContext]) -> list[PreferenceList]:
-        """Re-sort each beam; keep the lists whose order changed."""
-        beams = [ranked.items.tolist() for ranked in self.engine.rank(contexts, self.preference.list_size)]
-        queries = torch.stack([self.khqe.embedding_of(context.query) for context in contexts])
-        inputs = RewardInput(*(part.to(self.device) for part in self.features(contexts, beams, queries)))
-        scores = self.reward.score(self.reward(inputs)).cpu().numpy()
+        """Re-sort each beam as it would be served; keep the lists whose order changed."""
+        ranked = self.engine.rank(contexts, self.preference.list_size)
+        beams = [answer.items.tolist() for answer in ranked]
+        scores = self.reranker.scores(contexts, beams, [answer.scores for answer in ranked])
         lists = [
-            hybrid_list(context, items, row[: len(items)], self.levels, self.preference.num_rejected)
+            hybrid_list(context, items, row, self.levels, self.preference.num_rejected)
             for context, items, row in zip(contexts, beams, scores, strict=True)
         ]
         return [one for one in lists if one is not None]

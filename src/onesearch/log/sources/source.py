@@ -1,7 +1,7 @@
 """What every source of a log gives: canonical tables that may still be dirty, and the records that it refused."""
 
 from abc import ABC, abstractmethod
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from onesearch.log.report import FileCount, Rejected
 from onesearch.log.schema import Tables
@@ -19,6 +19,11 @@ class Raw(NamedTuple):
 
 class Source(ABC):
     """A place where a log comes from."""
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What the log was made from where no file holds it, as plain values for its manifest."""
+        return {}
 
     @abstractmethod
     def read(self) -> Raw:

@@ -1,0 +1,151 @@
+"""The reward model in serving: a beam's items are re-sorted before they are shown (PARS, OneSearch §4.3).
+
+    beam → items with log π → CTR, CVR, CTCVR, relevance of each → score → the list that is shown
+
+Everything that the reward model reads is known before the search: the shopper's behaviour until then, and counts of the
+day before. The generator's log-probability can count beside the reward: `serve.reranking` says why.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from onesearch.artifacts import verify
+from onesearch.khqe import Khqe
+from onesearch.log.prepared import Log
+from onesearch.models.reward import RewardModel, RewardOutput, ScoreWeights, load_reward
+from onesearch.models.reward_features import Catalogue, RewardFeatures, RewardInput, number_categories
+from onesearch.serve.engine import Judgement, Ranked
+from onesearch.serve.reranking import Reranking
+from onesearch.types import SearchContext
+
+
+class Reranker:
+    """Re-sorts lists of items by the reward model.
+
+    Args:
+        model: the trained reward model; its device is where lists are judged.
+        features: of the catalogue that the lists come from.
+        khqe: encodes queries.
+        settings: how lists are re-sorted.
+    """
+
+    def __init__(
+        self, model: RewardModel, features: RewardFeatures, khqe: Khqe, settings: Reranking | None = None
+    ) -> None:
+        self.model = model.eval()
+        self.features = features
+        self.khqe = khqe
+        self.settings = settings or Reranking()
+
+    @classmethod
+    def open(
+        cls,
+        run: Path,
+        khqe: Khqe,
+        log: Log,
+        weights: ScoreWeights | None = None,
+        settings: Reranking | None = None,
+    ) -> "Reranker":
+        """Load the reward model of a run.
+
+        Args:
+            run: the run folder.
+            khqe: its SIDs.
+            log: its log, with the items of `khqe`.
+            weights: of the score; those it was trained beside when not given.
+            settings: how lists are re-sorted.
+
+        Raises:
+            ArtifactError: the reward model is missing, damaged or of another codebook.
+        """
+        verify(run / "reward", "reward", [run / "quantizer"])
+        return cls(load_reward(run / "reward", weights), _features(khqe, log), khqe, settings)
+
+    def to(self, device: torch.device) -> "Reranker":
+        """The same on a device."""
+        self.model.to(device)
+        return self
+
+    @property
+    def formula(self) -> str:
+        """The score in figures, as lists are sorted by it."""
+        weights = self.model.weights
+        parts = {"CTR": weights.ctr, "CVR": weights.cvr, "CTCVR": weights.ctcvr} if self.model.orders_known else {}
+        parts = parts or {"CTR": weights.ctr}
+        parts |= {"relevance": 10 * weights.relevance, "log p": self.settings.generator_weight}
+        return "score = " + " + ".join(f"{weight:g}·{name}" for name, weight in parts.items() if weight)
+
+    def length(self, k: int) -> int:
+        """How many items to ask a beam for when `k` of them are to be shown."""
+        return max(k, self.settings.list_size)
+
+    def scores(
+        self,
+        contexts: Sequence[SearchContext],
+        items: Sequence[Sequence[int]],
+        log_probs: Sequence[NDArray[np.float64]] | None = None,
+    ) -> list[NDArray[np.float64]]:
+        """The reward of each item of each search, an array [X] a list.
+
+        Args:
+            contexts: B searches.
+            items: item rows of each, lists of any lengths.
+            log_probs: log π of each item; where they are given, they count beside the reward.
+        """
+        rewards = [np.asarray(found.score) for found in self.judge(contexts, items)]
+        if log_probs is None:
+            return rewards
+        return [self._mixed(*pair) for pair in zip(rewards, log_probs, strict=True)]
+
+    @torch.inference_mode()
+    def judge(self, contexts: Sequence[SearchContext], items: Sequence[Sequence[int]]) -> list[Judgement]:
+        """What the reward model says of each item, its own score and the parts of it; arguments as in `scores`."""
+        if not any(map(len, items)):
+            return [Judgement(*np.zeros((5, 0))) for _ in contexts]
+        output = self.model(self._inputs(contexts, items))
+        parts = (self.model.score(output), *_probabilities(output))
+        columns = torch.stack(parts, dim=1).double().cpu().numpy()  # [B, 5, X]
+        return [Judgement(*found[:, : len(row)]) for found, row in zip(columns, items, strict=True)]
+
+    def rerank(self, contexts: Sequence[SearchContext], ranked: Sequence[Ranked], k: int) -> list[Ranked]:
+        """Lists re-sorted and cut to `k` items, what was said of them beside them.
+
+        Args:
+            contexts: B searches.
+            ranked: what the generator answers to each; ask it for `length(k)` items.
+            k: length of the answers.
+        """
+        found = self.judge(contexts, [answer.items.tolist() for answer in ranked])
+        return [self._sorted(answer, judgement, k) for answer, judgement in zip(ranked, found, strict=True)]
+
+    def _sorted(self, ranked: Ranked, judgement: Judgement, k: int) -> Ranked:
+        """What is alike keeps the generator's order."""
+        score = self._mixed(np.asarray(judgement.score), ranked.scores)
+        order = np.argsort(-score, kind="stable")[:k]
+        parts = [np.asarray(part)[order] for part in judgement._replace(score=score)]
+        return Ranked(ranked.items[order], ranked.scores[order], Judgement(*parts))
+
+    def _mixed(self, reward: NDArray[np.float64], log_probs: NDArray[np.float64]) -> NDArray[np.float64]:
+        mixed: NDArray[np.float64] = reward + self.settings.generator_weight * log_probs
+        return mixed
+
+    def _inputs(self, contexts: Sequence[SearchContext], items: Sequence[Sequence[int]]) -> RewardInput:
+        self.khqe.learn(context.query for context in contexts)
+        queries = torch.stack([self.khqe.embedding_of(context.query) for context in contexts])
+        device = next(self.model.parameters()).device
+        return RewardInput(*(part.to(device) for part in self.features(contexts, items, queries)))
+
+
+def _probabilities(output: RewardOutput) -> tuple[torch.Tensor, ...]:
+    return (output.ctr.sigmoid(), output.cvr.sigmoid(), output.ctcvr.sigmoid(), output.relevance)
+
+
+def _features(khqe: Khqe, log: Log) -> RewardFeatures:
+    """What the model reads of the items of `khqe`, with the counts of `log`."""
+    categories = number_categories(log.items["category"].to_pylist())
+    catalogue = Catalogue(khqe.item_embeddings, torch.from_numpy(khqe.item_codes), categories)
+    return RewardFeatures(catalogue, log.item_counts, log.pair_counts)
