@@ -47,15 +47,15 @@ def test_training_starts_at_the_reference(logged_run, lists, phase):
         - settings.alpha * row["reference_chosen"]
         for row in lists[phase]
     ]
-    assert logged(logged_run, phase, "train/reward_margin")[0] == pytest.approx(0, abs=1e-5)
+    assert logged(logged_run, phase, "train/rewards/margins")[0] == pytest.approx(0, abs=1e-5)
     assert logged(logged_run, phase, "train/loss")[0] == pytest.approx(np.mean(start), rel=1e-4)
 
 
 @pytest.mark.parametrize("phase", PHASES)
 def test_training_learns_the_lists(logged_run, phase):
     """In nine of ten pairs the chosen item gains on the rejected one, and the artefact is a generator of this run."""
-    assert logged(logged_run, phase, "train/reward_accuracy")[-1] > 0.9
-    assert logged(logged_run, phase, "train/reward_margin")[-1] > 0
+    assert logged(logged_run, phase, "train/rewards/accuracies")[-1] > 0.9
+    assert logged(logged_run, phase, "train/rewards/margins")[-1] > 0
     loss = logged(logged_run, phase, "train/loss")
     assert loss[-1] < loss[0]
     parents = [logged_run / name for name in ("log", "quantizer", f"{phase}_lists")]

@@ -5,11 +5,17 @@ from pathlib import Path
 
 from onesearch.evaluate.compare import ANONYMOUS
 from onesearch.khqe import Khqe
-from onesearch.serve.engine import STAGES, SearchEngine
+from onesearch.serve.engine import STAGES, SearchEngine, trained
 from onesearch.tasks.personalize import anonymous
 from onesearch.types import SearchContext
 
-SYSTEMS = {stage: "onesearch-" + stage.removeprefix("sft_").replace("_", "-") for stage in STAGES}
+
+def system_of(folder: str) -> str:
+    """How tables and figures call what a stage left."""
+    return "onesearch-" + folder.removeprefix("sft_").replace("_", "-")
+
+
+SYSTEMS = {stage: system_of(stage) for stage in STAGES}
 """Stage → how tables and figures call it."""
 
 
@@ -50,7 +56,7 @@ class NotToldWhoAsks(OneSearch):
 
 def trained_stages(run: Path, khqe: Khqe, num_beams: int, batch_size: int) -> list[OneSearch]:
     """A system for each stage of the run that left a generator; the last one also without its user, if it reads any."""
-    stages = [stage for stage in STAGES if (run / stage / "manifest.json").is_file()]
+    stages = trained(run)
     engines = [SearchEngine.open(run, stage, khqe, num_beams) for stage in stages]
-    systems = [OneSearch(SYSTEMS[stage], engine, batch_size) for stage, engine in zip(stages, engines, strict=True)]
+    systems = [OneSearch(system_of(stage), engine, batch_size) for stage, engine in zip(stages, engines, strict=True)]
     return systems + [NotToldWhoAsks(system) for system in systems[-1:] if system.engine.reads_users]

@@ -7,11 +7,18 @@ In training and search alike the prompt is read once, however many answers are w
 the right, an answer stands behind the padding; what a decoder alone reads there has the positions that follow the
 prompt's own length, so that it says the same in any batch.
 
-Shapes: B prompts, X answers a prompt, T tokens of an answer.
+Several answers to a prompt are packed into one sequence, in which each sees itself alone and begins at position 0: the
+decoder then turns a prompt into keys and values once, not once an answer.
+
+    tokens    <s> a b c d  <s> e f g h        mask    causal inside an answer, -inf between answers
+    position    0 1 2 3 4    0 1 2 3 4
+
+Shapes: B prompts, X answers a prompt, T tokens of an answer, L tokens of a prompt.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from itertools import chain
 from typing import Any, NamedTuple, cast
 
@@ -24,6 +31,9 @@ from onesearch.types import UserError
 
 ANSWER = 32
 """Positions that a decoder alone keeps for the answer: a SID, or a text of at most `tasks.align.MAX_TARGET` tokens."""
+
+MOST_PACKED = 256
+"""Tokens that are packed into one sequence at most: attention among them grows with their square."""
 
 
 class Encoded(NamedTuple):
@@ -71,9 +81,29 @@ class Architecture(ABC):
     def read(self, embeddings: Tensor, attention_mask: Tensor) -> Encoded:
         """Read prompts, [B, L, H] and [B, L]."""
 
-    @abstractmethod
     def write(self, encoded: Encoded, tokens: Tensor) -> Tensor:
         """States [B·X, T, H] at each of the tokens [B·X, T] of X answers a prompt, all at once."""
+        num_prompts, length = len(encoded.hidden), tokens.shape[1]
+        answers = tokens.unflatten(0, (num_prompts, -1))  # [B, X, T]
+        if answers.shape[1] == 1 or not self.can_pack:
+            return self.write_apart(encoded, tokens)
+        most = MOST_PACKED if self.max_length is None else min(MOST_PACKED, self.max_length)
+        packs = answers.split(max(1, most // length), 1)
+        states = [self.write_packed(encoded, pack.flatten(1), length).unflatten(1, (-1, length)) for pack in packs]
+        return torch.cat(states, 1).flatten(0, 1)
+
+    @property
+    def can_pack(self) -> bool:
+        """Whether the attention takes a mask of our own; flash attention does not."""
+        return self.model.config._attn_implementation in ("eager", "sdpa")
+
+    @abstractmethod
+    def write_apart(self, encoded: Encoded, tokens: Tensor) -> Tensor:
+        """States [B·X, T, H], each answer in a sequence of its own."""
+
+    @abstractmethod
+    def write_packed(self, encoded: Encoded, tokens: Tensor, length: int) -> Tensor:
+        """States [B, X·T, H] of the answers to a prompt in one sequence [B, X·T], each of `length` T."""
 
     @abstractmethod
     def begin(self, encoded: Encoded) -> Writing:
@@ -100,6 +130,38 @@ class Architecture(ABC):
         Raises:
             UserError: the layers hand on a cache, which would make each layer a graph of its own.
         """
+
+
+def _apart(tokens: Tensor, length: int, states: Tensor) -> Tensor:
+    """What keeps packed answers apart: 0 where a token sees another, else the least number; [1, 1, X·T, X·T]."""
+    places = torch.arange(tokens.shape[1], device=tokens.device)
+    sees = (places[:, None] // length == places // length) & (places[:, None] >= places)
+    return _additive(sees, states)[None, None]
+
+
+def _additive(sees: Tensor, states: Tensor) -> Tensor:
+    """A mask to be added to scores: all kinds of attention read it, a boolean one not."""
+    return torch.zeros(sees.shape, dtype=states.dtype, device=states.device).masked_fill(
+        ~sees, torch.finfo(states.dtype).min
+    )
+
+
+@contextmanager
+def _beginning_anew(decoder: nn.Module, length: int) -> Iterator[None]:
+    """Learnt positions (BART) are those of the first answer for all; T5's are distances, which need no help."""
+    table = getattr(decoder, "embed_positions", None)
+    if table is None:
+        yield
+        return
+
+    def repeat(_: nn.Module, __: Any, found: Tensor) -> Tensor:
+        return found[:, :length].repeat(1, found.shape[1] // length, 1)
+
+    hook = table.register_forward_hook(repeat)
+    try:
+        yield
+    finally:
+        hook.remove()
 
 
 def _output_scale(config: Any) -> float:
@@ -129,8 +191,17 @@ def architecture(model: PreTrainedModel) -> Architecture:
     return EncoderDecoder(model) if model.config.is_encoder_decoder else DecoderOnly(model)
 
 
+PACKABLE = ("bart", "mbart", "t5", "mt5", "umt5")
+"""Encoder-decoders whose packed answers are known to come out the same."""
+
+
 class EncoderDecoder(Architecture):
     """BART, mBART, T5, mT5."""
+
+    @property
+    def can_pack(self) -> bool:
+        """Only where positions are known to begin anew."""
+        return super().can_pack and self.model.config.model_type in PACKABLE
 
     def read(self, embeddings: Tensor, attention_mask: Tensor) -> Encoded:
         """Each position sees the whole prompt."""
@@ -138,7 +209,20 @@ class EncoderDecoder(Architecture):
         hidden = encoder(inputs_embeds=embeddings, attention_mask=attention_mask).last_hidden_state
         return Encoded(hidden, attention_mask)
 
-    def write(self, encoded: Encoded, tokens: Tensor) -> Tensor:
+    def write_packed(self, encoded: Encoded, tokens: Tensor, length: int) -> Tensor:
+        """The decoder over all answers to a prompt; it turns the prompt into keys and values once."""
+        decoder = self.model.get_decoder()
+        with _beginning_anew(decoder, length):
+            states: Tensor = decoder(
+                input_ids=tokens,
+                attention_mask=_apart(tokens, length, encoded.hidden),
+                encoder_hidden_states=encoded.hidden,
+                encoder_attention_mask=encoded.attention_mask,
+                use_cache=False,
+            ).last_hidden_state
+        return states
+
+    def write_apart(self, encoded: Encoded, tokens: Tensor) -> Tensor:
         """The decoder over whole answers."""
         num_answers = len(tokens) // len(encoded.hidden)
         states: Tensor = self.model.get_decoder()(
@@ -212,7 +296,12 @@ class DecoderOnly(Architecture):
         ).last_hidden_state
         return Encoded(hidden, attention_mask, memory=memory)
 
-    def write(self, encoded: Encoded, tokens: Tensor) -> Tensor:
+    def write_packed(self, encoded: Encoded, tokens: Tensor, length: int) -> Tensor:
+        """All answers behind one copy of the prompts' keys and values."""
+        assert length <= ANSWER
+        return _BehindPrompt(self.model, encoded).packed(tokens, length)
+
+    def write_apart(self, encoded: Encoded, tokens: Tensor) -> Tensor:
         """Whole answers behind the prompts' keys and values, through which the prompts are learnt from as well."""
         assert tokens.shape[1] <= ANSWER
         writing, num_prompts = self.begin(encoded), len(encoded.hidden)
@@ -241,6 +330,7 @@ class _BehindPrompt(Writing):
     def __init__(self, model: PreTrainedModel, encoded: Encoded) -> None:
         assert encoded.memory is not None
         self.decoder = model.base_model
+        self.states = encoded.hidden
         self.attention_mask = encoded.attention_mask  # [rows, what was read]
         self.position = encoded.attention_mask.sum(1, keepdim=True)  # [rows, 1], of the next token
         self.cache = DynamicCache()  # a copy: what is appended to it is no part of the prompts
@@ -259,6 +349,21 @@ class _BehindPrompt(Writing):
             use_cache=True,
         ).last_hidden_state
         self.position = self.position + tokens.shape[1]
+        return states
+
+    def packed(self, tokens: Tensor, length: int) -> Tensor:
+        """States [rows, X·T, H] of X answers of `length` T a row, none of which sees another; the last step."""
+        prompt = self.attention_mask[:, None, None].bool().expand(-1, 1, tokens.shape[1], -1)  # [rows, 1, X·T, L]
+        behind = _apart(tokens, length, self.states)
+        mask = torch.cat([_additive(prompt, self.states), behind.expand(len(tokens), -1, -1, -1)], -1)
+        places = torch.arange(tokens.shape[1], device=tokens.device) % length
+        states: Tensor = self.decoder(
+            input_ids=tokens,
+            attention_mask=mask,
+            position_ids=self.position + places,
+            past_key_values=self.cache,
+            use_cache=True,
+        ).last_hidden_state
         return states
 
     def reorder(self, rows: Tensor) -> None:

@@ -1,0 +1,48 @@
+"""A watch over the likelihood of chosen items: preference losses may lower it together with that of the rejected."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Alarm:
+    """When to speak up.
+
+    Args:
+        max_fall: how far, in nats, the mean log-probability of the chosen items may lie below the reference's.
+        window: over how many batches the mean is taken.
+        stop: whether to end the training there, with nothing handed on; else it is said once.
+    """
+
+    max_fall: float = 1.0
+    window: int = 50
+    stop: bool = False
+
+
+class ChosenFall:
+    """Means over one window after the other; the device is waited for once a window.
+
+    Args:
+        alarm: its settings.
+    """
+
+    def __init__(self, alarm: Alarm) -> None:
+        self.alarm = alarm
+        self.falls: list[Tensor] = []
+
+    def add(self, policy: Tensor, reference: Tensor) -> str | None:
+        """Take the chosen items' log-probabilities [B] of a batch; a sentence when a window ends too low."""
+        self.falls.append((reference - policy).detach().mean())
+        if len(self.falls) < self.alarm.window:
+            return None
+        fall = float(torch.stack(self.falls).mean())
+        self.falls.clear()
+        if fall <= self.alarm.max_fall:
+            return None
+        return (
+            f"the chosen items have lost {fall:.2f} nats of log-probability against the reference over the last "
+            f"{self.alarm.window} batches (alarm.max_fall is {self.alarm.max_fall:g}): raise 'preference.alpha' or "
+            "'preference.beta', or lower the learning rate."
+        )
