@@ -19,8 +19,8 @@ GOOD = {
     "changed": 0.5,
     "judged_on": "validation",
     "agreement": {
-        "train": {"value": 0.9, "low": 0.8, "high": 1.0},
-        "validation": {"value": 0.6, "low": 0.5, "high": 0.7},
+        "train": {"value": 0.9, "low": 0.8, "high": 1.0, "gain": {"value": 0.5, "high": 0.6}},
+        "validation": {"value": 0.6, "low": 0.5, "high": 0.7, "gain": {"value": -0.2, "high": -0.1}},
     },
     "degenerate": 0.1,
     "zero_weight": 0.1,
@@ -60,7 +60,8 @@ def test_without_a_click_inside_nothing_is_compared():
 
 def test_validation_counts_where_it_has_clicks():
     """Two thirds changed; clicks of the training split alone are judged on it, else on the validation split."""
-    right, wrong = judge(np.array([0.1, 0.9]), np.array([False, True])), judge(np.array([0.9, 0.1]), np.array([0, 1]) > 0)
+    clicked = np.array([False, True])
+    right, wrong = judge(np.array([0.1, 0.9]), clicked), judge(np.array([0.9, 0.1]), clicked)
     blind = judge(np.array([0.1, 0.9]), np.zeros(2, bool))
     beams = [JudgedBeam("train", "u", right), JudgedBeam("train", "v", wrong), JudgedBeam("validation", "", blind)]
     found = beam_figures(beams)
@@ -120,7 +121,12 @@ def test_lists_by_hand():
     ("change", "gate", "sentence"),
     [
         ({"changed": 0.01}, {}, r"re-sorts 1.0% of the beams, below min_changed 2.0%: train it longer"),
-        ({}, {"min_agreement": 0.71}, r"in 60.0% of the pairs \(95%: 50.0% to 70.0%, validation searches\), below min_a"),
+        ({}, {"min_agreement": 0.71}, r"in 60.0% of the pairs \(95%: 50.0% to 70.0%, validation searches\), below"),
+        (
+            {},
+            {"min_gain": 0.0},
+            r"puts -20.0% of the pairs .* \(validation searches\), below min_gain \+0.0%",
+        ),
         ({"degenerate": 0.6}, {}, r"in 60.0% of the lists .* above max_degenerate 50.0%: use a finer codebook"),
         ({"zero_weight": 0.95}, {}, r"95.0% of the lists weigh nothing, above max_zero_weight 90.0%"),
         ({"chosen_log_prob": {"mean": -40.0}}, {}, r"mean log-probability of -40.0 .* below min_chosen_log_prob -32.5"),
@@ -136,4 +142,5 @@ def test_what_lies_beyond_a_threshold_is_refused(change, gate, sentence):
 def test_what_chance_explains_passes():
     """60% with an interval to 70% is not below 69%, and lists without beams have nothing to agree with."""
     Gate(min_agreement=0.69).check("dpo", GOOD)
-    Gate(min_agreement=1.0, min_changed=1.0).check("dpo", {k: GOOD[k] for k in ("degenerate", "zero_weight", "chosen_log_prob")})
+    without_beams = {name: GOOD[name] for name in ("degenerate", "zero_weight", "chosen_log_prob")}
+    Gate(min_agreement=1.0, min_changed=1.0).check("dpo", without_beams)

@@ -1,4 +1,4 @@
-"""Answers packed into one sequence against each answer in a sequence of its own: states, log-probabilities, gradients."""
+"""Answers packed into one sequence against each answer in a sequence of its own: log-probabilities and gradients."""
 
 import pytest
 import torch

@@ -74,6 +74,20 @@ def test_phase_one_re_sorts_beams_by_a_reward_of_this_codebook(logged_run):
     assert "reward" not in lineage["dpo_logged"]
 
 
+def test_searches_of_a_split_without_lists_judge_the_reward_model(hybrid_run, tmp_path, capsys):
+    """Lists of the training days alone: the validation day's 8 searches are answered too, and their clicks count."""
+    run = copied(hybrid_run, tmp_path / "run", "quantizer", "sft_personalize", "reward")
+    launch(run, "predict", "dpo_hybrid", overlays()["dpo_hybrid"], "--data.init_args.splits", "[train]")
+    told = facts(run, "dpo_hybrid_lists")
+    days = {split: len(Log.open(run / "log").contexts(split)) for split in ("train", "validation")}
+    assert days == {"train": NUM_FIT - 8, "validation": 8}
+    assert (told["num_searches"], told["num_beams"]) == (NUM_FIT - 8, NUM_FIT)
+    assert told["judged_on"] == "validation"
+    assert {split: found["num_searches"] for split, found in told["agreement"].items()} == days
+    assert told["agreement"]["validation"]["value"] > 0.9  # the reward model knows each shopper's colour
+    assert "clicked above others, validation" in capsys.readouterr().out
+
+
 def test_fit_without_lists_says_so(hybrid_run, tmp_path, capsys):
     run = copied(hybrid_run, tmp_path / "run", "quantizer", "sft_personalize", "reward")
     arguments = ("fit", "-c", str(CONFIGS / "dpo_hybrid.yaml"), "--run", str(run), "--trainer.accelerator", "cpu")

@@ -133,7 +133,7 @@ def test_hybrid_says_how_the_reward_model_did(levels, make_search):
 
 
 def test_one_sid_is_one_candidate(levels, search):
-    """Of the rejected 1 2 3 5, item 1 has the chosen one's SID and 3 that of 2: the levels of 2 and 5 stay beside them."""
+    """Of the rejected 1 2 3 5, item 1 has the chosen one's SID and 3 that of 2: 2 and 5 stay, with their levels."""
     codes = np.array([[0, 0], [0, 0], [1, 0], [1, 0], [0, 2], [2, 2]])
     got = PreferenceList(search, 0, (1, 2, 3, 5), (0, 1, 2, 3, 4)).of_distinct_sids(codes)
     assert (got.chosen, got.rejected, got.levels) == (0, (2, 5), (0, 2, 4))

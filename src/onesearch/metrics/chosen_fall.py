@@ -17,7 +17,7 @@ class Alarm:
     """
 
     max_fall: float = 1.0
-    window: int = 50
+    window: int = 20
     stop: bool = False
 
 

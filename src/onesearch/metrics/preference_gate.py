@@ -31,6 +31,9 @@ class Gate:
         min_changed: least share of beams that the reward model re-sorts.
         min_agreement: the share of pairs in which the reward model must put what was clicked above what was not; too
             little is an interval that lies below it as a whole.
+        min_gain: how much more of these pairs it must put right than the generator's own order, with its interval
+            likewise; 0 asks that re-sorting be not worse than leaving the beam alone, the default asks nothing, since
+            a generator that has learnt from the same clicks is judged too well.
         max_degenerate: most of the lists whose rejected items all share the chosen one's SID.
         max_zero_weight: most of the lists that weigh nothing, since counts speak against the label of every pair.
         min_chosen_log_prob: least mean log-probability of the chosen item under the reference, in nats; the default is
@@ -40,6 +43,7 @@ class Gate:
 
     min_changed: float = 0.02
     min_agreement: float = 0.5
+    min_gain: float = -1.0
     max_degenerate: float = 0.5
     max_zero_weight: float = 0.9
     min_chosen_log_prob: float = -32.5
@@ -75,6 +79,12 @@ class Gate:
                 f"the reward model puts the clicked item above another in {agreement['value']:.1%} of the pairs "
                 f"(95%: {agreement['low']:.1%} to {agreement['high']:.1%}, {figures['judged_on']} searches), below "
                 f"min_agreement {self.min_agreement:.1%}: train it longer, or use dpo_logged alone."
+            )
+        if agreement and agreement["gain"]["high"] < self.min_gain:
+            found.append(
+                f"the reward model puts {agreement['gain']['value']:+.1%} of the pairs of a clicked and another item "
+                f"right beside the generator's own order ({figures['judged_on']} searches), below min_gain "
+                f"{self.min_gain:+.1%}: train it longer, or use dpo_logged alone."
             )
         if figures["degenerate"] > self.max_degenerate:
             found.append(
@@ -144,7 +154,7 @@ def beam_figures(beams: Sequence[JudgedBeam]) -> dict[str, Any]:
     figures: dict[str, Any] = {"num_beams": len(beams), "agreement": {}, "judged_on": None}
     figures["changed"] = float(np.mean([beam.judgement.is_changed for beam in beams]))
     for split in ("train", "validation"):
-        inside = [beam for beam in beams if beam.split == split and beam.judgement.agreement == beam.judgement.agreement]
+        inside = [beam for beam in beams if beam.split == split and not np.isnan(beam.judgement.agreement)]
         if inside:
             figures["agreement"][split] = _agreement(inside)
             figures["judged_on"] = split

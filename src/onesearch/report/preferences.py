@@ -50,6 +50,8 @@ def _lines(figures: Mapping[str, Any]) -> list[tuple[str, str]]:
             of = f"{found['value']:.1%} ({found['low']:.1%}–{found['high']:.1%})"
             lines.append((f"clicked above others, {split}", of))
             lines.append(("  of the generator's order", f"{found['of_generator']:.1%}"))
+            gain = f"{found['gain']['value']:+.1%} ({found['gain']['low']:+.1%}–{found['gain']['high']:+.1%})"
+            lines.append(("  gain of re-sorting", gain))
             items = found["clicked_items"]
             lines.append(("  clicked items risen / fallen", f"{items['risen']:,} / {items['fallen']:,}"))
     return lines

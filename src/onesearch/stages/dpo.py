@@ -1,7 +1,7 @@
 """Stages `dpo_hybrid` and `dpo_logged`: list-wise DPO from preference lists (PARS, OneSearch §4.4).
 
 predict  builds the lists and the reference's log-probabilities, once; no second model sits in memory in training
-gate     what the lists are worth, in figures; below a threshold nothing learns from them (see `metrics.preference_gate`)
+gate     what the lists are worth, in figures; below a threshold nothing learns from them (`metrics.preference_gate`)
 fit      L = softplus(logsumexp_l(w_l·(r̂_l − r̂_w + δ))) − α·log π_θ(i_w|x),  r̂(i) = β·log(π_θ(i|x)/π_ref(i|x))
 """
 

@@ -1,6 +1,6 @@
 """Preference lists as columns: rewards and weights of all of them at once.
 
-    r(q,i) = 2λ·Ctr·Cvr/(Ctr + Cvr),   w_l = clip(1/(r(q,i_w) − r(q,i_l)), 0, w_max)       (see `losses`)
+r(q,i) = 2λ·Ctr·Cvr/(Ctr + Cvr),  w_l = clip(1/(r(q,i_w) − r(q,i_l)), 0, w_max): see `losses`.
 """
 
 from collections.abc import Sequence
