@@ -76,6 +76,20 @@ def test_a_long_list_is_cut(build, make_prompt, monkeypatch, name):
 
 
 @torch.no_grad()
+@pytest.mark.parametrize(("name", "rows"), [("bart", [60, 60]), ("mistral", [120]), ("t5", [120])])
+def test_learnt_positions_bound_a_sequence(build, make_prompt, name, rows):
+    """24 candidates are 120 tokens: BART's 64 positions hold twelve of them; a decoder alone is told positions, also
+    beyond its window of 40, and distances have no end."""
+    generator, codes, found = build(name), sids(24), []
+    decoder = generator.backbone.base_model if name == "mistral" else generator.backbone.get_decoder()
+    encoded = generator.encode(make_prompt(TEXT, LONGER))
+    want = one_by_one(generator, make_prompt(TEXT, LONGER), codes)
+    decoder.register_forward_pre_hook(lambda _, __, given: found.append(given["input_ids"].shape[1]), with_kwargs=True)
+    torch.testing.assert_close(generator.sid_log_probs(encoded, codes), want, atol=2e-5, rtol=1e-5)
+    assert found == rows
+
+
+@torch.no_grad()
 def test_what_is_not_known_to_pack_is_written_apart(build, make_prompt, monkeypatch):
     """Another kind of encoder-decoder: 14 rows of 5 tokens."""
     generator, codes, rows = build("bart"), sids(7), []

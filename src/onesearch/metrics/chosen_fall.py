@@ -32,9 +32,13 @@ class ChosenFall:
         self.alarm = alarm
         self.falls: list[Tensor] = []
 
-    def add(self, policy: Tensor, reference: Tensor) -> str | None:
-        """Take the chosen items' log-probabilities [B] of a batch; a sentence when a window ends too low."""
-        self.falls.append((reference - policy).detach().mean())
+    def add(self, fall: Tensor) -> str | None:
+        """Take how far below the reference's a batch's chosen log-probabilities lie; a sentence if a window ends so.
+
+        Args:
+            fall: mean of log π_ref - log π_θ, a scalar; of all processes together, or they would not stop together.
+        """
+        self.falls.append(fall)
         if len(self.falls) < self.alarm.window:
             return None
         fall = float(torch.stack(self.falls).mean())

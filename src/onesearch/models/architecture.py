@@ -7,18 +7,13 @@ In training and search alike the prompt is read once, however many answers are w
 the right, an answer stands behind the padding; what a decoder alone reads there has the positions that follow the
 prompt's own length, so that it says the same in any batch.
 
-Several answers to a prompt are packed into one sequence, in which each sees itself alone and begins at position 0: the
-decoder then turns a prompt into keys and values once, not once an answer.
+Several answers to a prompt are packed into one sequence (see `packing`), so that it becomes keys and values once.
 
-    tokens    <s> a b c d  <s> e f g h        mask    causal inside an answer, -inf between answers
-    position    0 1 2 3 4    0 1 2 3 4
-
-Shapes: B prompts, X answers a prompt, T tokens of an answer, L tokens of a prompt.
+Shapes: B prompts, X answers a prompt, T tokens of an answer.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from itertools import chain
 from typing import Any, NamedTuple, cast
 
@@ -26,6 +21,7 @@ import torch
 from torch import Tensor, nn
 from transformers import DynamicCache, EncoderDecoderCache, PreTrainedModel
 
+from onesearch.models.packing import additive, apart, beginning_anew
 from onesearch.models.pretrained import keep_no_activations, start_token
 from onesearch.types import UserError
 
@@ -87,8 +83,7 @@ class Architecture(ABC):
         answers = tokens.unflatten(0, (num_prompts, -1))  # [B, X, T]
         if answers.shape[1] == 1 or not self.can_pack:
             return self.write_apart(encoded, tokens)
-        most = MOST_PACKED if self.max_length is None else min(MOST_PACKED, self.max_length)
-        packs = answers.split(max(1, most // length), 1)
+        packs = answers.split(max(1, self.most_packed // length), 1)
         states = [self.write_packed(encoded, pack.flatten(1), length).unflatten(1, (-1, length)) for pack in packs]
         return torch.cat(states, 1).flatten(0, 1)
 
@@ -96,6 +91,11 @@ class Architecture(ABC):
     def can_pack(self) -> bool:
         """Whether the attention takes a mask of our own; flash attention does not."""
         return self.model.config._attn_implementation in ("eager", "sdpa")
+
+    @property
+    def most_packed(self) -> int:
+        """How many tokens go into one sequence."""
+        return MOST_PACKED
 
     @abstractmethod
     def write_apart(self, encoded: Encoded, tokens: Tensor) -> Tensor:
@@ -130,38 +130,6 @@ class Architecture(ABC):
         Raises:
             UserError: the layers hand on a cache, which would make each layer a graph of its own.
         """
-
-
-def _apart(tokens: Tensor, length: int, states: Tensor) -> Tensor:
-    """What keeps packed answers apart: 0 where a token sees another, else the least number; [1, 1, X·T, X·T]."""
-    places = torch.arange(tokens.shape[1], device=tokens.device)
-    sees = (places[:, None] // length == places // length) & (places[:, None] >= places)
-    return _additive(sees, states)[None, None]
-
-
-def _additive(sees: Tensor, states: Tensor) -> Tensor:
-    """A mask to be added to scores: all kinds of attention read it, a boolean one not."""
-    return torch.zeros(sees.shape, dtype=states.dtype, device=states.device).masked_fill(
-        ~sees, torch.finfo(states.dtype).min
-    )
-
-
-@contextmanager
-def _beginning_anew(decoder: nn.Module, length: int) -> Iterator[None]:
-    """Learnt positions (BART) are those of the first answer for all; T5's are distances, which need no help."""
-    table = getattr(decoder, "embed_positions", None)
-    if table is None:
-        yield
-        return
-
-    def repeat(_: nn.Module, __: Any, found: Tensor) -> Tensor:
-        return found[:, :length].repeat(1, found.shape[1] // length, 1)
-
-    hook = table.register_forward_hook(repeat)
-    try:
-        yield
-    finally:
-        hook.remove()
 
 
 def _output_scale(config: Any) -> float:
@@ -203,6 +171,11 @@ class EncoderDecoder(Architecture):
         """Only where positions are known to begin anew."""
         return super().can_pack and self.model.config.model_type in PACKABLE
 
+    @property
+    def most_packed(self) -> int:
+        """No more than there are learnt positions: they are looked up before they begin anew."""
+        return MOST_PACKED if self.max_length is None else min(MOST_PACKED, self.max_length)
+
     def read(self, embeddings: Tensor, attention_mask: Tensor) -> Encoded:
         """Each position sees the whole prompt."""
         encoder = self.model.get_encoder()
@@ -212,10 +185,10 @@ class EncoderDecoder(Architecture):
     def write_packed(self, encoded: Encoded, tokens: Tensor, length: int) -> Tensor:
         """The decoder over all answers to a prompt; it turns the prompt into keys and values once."""
         decoder = self.model.get_decoder()
-        with _beginning_anew(decoder, length):
+        with beginning_anew(decoder, length):
             states: Tensor = decoder(
                 input_ids=tokens,
-                attention_mask=_apart(tokens, length, encoded.hidden),
+                attention_mask=apart(tokens, length, encoded.hidden),
                 encoder_hidden_states=encoded.hidden,
                 encoder_attention_mask=encoded.attention_mask,
                 use_cache=False,
@@ -354,8 +327,8 @@ class _BehindPrompt(Writing):
     def packed(self, tokens: Tensor, length: int) -> Tensor:
         """States [rows, X·T, H] of X answers of `length` T a row, none of which sees another; the last step."""
         prompt = self.attention_mask[:, None, None].bool().expand(-1, 1, tokens.shape[1], -1)  # [rows, 1, X·T, L]
-        behind = _apart(tokens, length, self.states)
-        mask = torch.cat([_additive(prompt, self.states), behind.expand(len(tokens), -1, -1, -1)], -1)
+        behind = apart(tokens, length, self.states)
+        mask = torch.cat([additive(prompt, self.states), behind.expand(len(tokens), -1, -1, -1)], -1)
         places = torch.arange(tokens.shape[1], device=tokens.device) % length
         states: Tensor = self.decoder(
             input_ids=tokens,

@@ -112,7 +112,13 @@ class DpoStage(GeneratorStage):
         """The preference lists of some searches, those without rejected items among them."""
 
     def on_predict_start(self) -> None:
-        """Read what the levels and the weights need."""
+        """Read what the levels and the weights need.
+
+        Raises:
+            UserError: there is more than one process, each of which would write its own lists in the same place.
+        """
+        if self.trainer.world_size > 1:
+            raise UserError(f"{self.name}: lists are written by one process: set '--trainer.devices 1' for `predict`.")
         log = Log.open(self.run / "log")
         self.item_ids = log.item_ids
         self.pair_counts = log.pair_counts
@@ -221,7 +227,8 @@ class DpoStage(GeneratorStage):
 
     def _watch(self, chosen: Tensor, reference: Tensor) -> None:
         """Say once, or stop, when chosen items become less likely than they were."""
-        sentence = self.chosen_fall.add(chosen, reference)
+        fall = self.trainer.strategy.reduce((reference - chosen).detach().mean(), reduce_op="mean")
+        sentence = self.chosen_fall.add(fall)
         if sentence is None or self.has_warned:
             return
         if self.alarm.stop:
