@@ -41,12 +41,12 @@ class ChosenFall:
         self.falls.append(fall)
         if len(self.falls) < self.alarm.window:
             return None
-        fall = float(torch.stack(self.falls).mean())
+        mean = float(torch.stack(self.falls).mean())
         self.falls.clear()
-        if fall <= self.alarm.max_fall:
+        if mean <= self.alarm.max_fall:
             return None
         return (
-            f"the chosen items have lost {fall:.2f} nats of log-probability against the reference over the last "
+            f"the chosen items have lost {mean:.2f} nats of log-probability against the reference over the last "
             f"{self.alarm.window} batches (alarm.max_fall is {self.alarm.max_fall:g}): raise 'preference.alpha' or "
             "'preference.beta', or lower the learning rate."
         )
