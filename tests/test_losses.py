@@ -5,13 +5,17 @@ import math
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import tensor
 
 from onesearch.losses import (
     LEVEL_WEIGHTS,
     adaptive_reward,
     info_nce,
+    list_kl,
     listwise_dpo,
+    listwise_preference,
     rank_hinge,
     relevance_mse,
     reward_gap_weight,
@@ -192,3 +196,91 @@ def test_listwise_dpo_survives_extremes():
     assert loss.item() == pytest.approx(2000 / 2)
     assert chosen.grad.tolist() == pytest.approx([-0.05, 0])
     assert rejected.grad.flatten().tolist() == pytest.approx([0.05, 0])
+
+
+def test_weights_of_one_are_s_dpo():
+    """−log σ(−log Σ_l exp(β·(log π/ref(l) − log π/ref(w)))) as arXiv 2406.09215 prints it, list by list in float64."""
+    chosen, rejected, ref_chosen, ref_rejected = lists(5, 6, 4)
+    ones, mask = torch.ones(6, 4, dtype=torch.float64), torch.ones(6, 4, dtype=torch.bool)
+    want = []
+    for b in range(6):
+        ratio = [math.exp(rejected[b, x] - ref_rejected[b, x]) for x in range(4)]
+        of_chosen = math.exp(chosen[b] - ref_chosen[b])
+        inner = -math.log(sum((found / of_chosen) ** 0.5 for found in ratio))
+        want.append(-math.log(1 / (1 + math.exp(-inner))))
+    got = listwise_preference(chosen, rejected, ref_chosen, ref_rejected, ones, mask, beta=0.5)
+    torch.testing.assert_close(got, tensor(want, dtype=torch.float64), rtol=1e-12, atol=0)
+
+
+def test_gradient_with_weights_margin_padding_and_anchor():
+    """Against finite differences in float64; weights of 0 and padding get none."""
+    chosen, rejected, ref_chosen, ref_rejected = lists(6)
+    weights = tensor([[0.0, 1.5, 3.0], [0.0, 0.0, 0.0], [0.2, 1.0, 3.0], [1.0, 1.0, 1.0]], dtype=torch.float64)
+    mask = torch.ones(4, 3, dtype=torch.bool)
+    mask[3] = False
+    chosen.requires_grad_()
+    rejected.requires_grad_()
+
+    def loss(up, down):
+        return listwise_dpo(up, down, ref_chosen, ref_rejected, weights, mask, beta=0.7, delta=0.3, alpha=0.2)
+
+    assert torch.autograd.gradcheck(loss, (chosen, rejected))
+    loss(chosen, rejected).backward()
+    assert rejected.grad[0, 0] == 0
+    assert torch.equal(rejected.grad[[1, 3]], torch.zeros(2, 3, dtype=torch.float64))
+    assert chosen.grad[3].item() == pytest.approx(-0.2 / 4)  # the anchor alone
+
+
+def test_a_list_of_the_chosen_item_alone():
+    """No column of rejected items at all: the preference costs 0, and the anchor alone has a gradient."""
+    chosen = tensor([-1.0, -1e4], requires_grad=True)
+    empty = torch.zeros(2, 0)
+    loss = listwise_dpo(chosen, empty, tensor([-2.0, -3.0]), empty, empty, empty.bool(), alpha=0.1)
+    loss.backward()
+    assert loss.item() == pytest.approx(0.1 * (1 + 1e4) / 2)
+    assert chosen.grad.tolist() == pytest.approx([-0.05, -0.05])
+
+
+LOGS = st.one_of(st.floats(-30, 0), st.sampled_from([0.0, -1e-9, -1e4]))
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_nothing_becomes_nan(data):
+    """Whatever rewards (equal, inverted), probabilities (to e^-10000) and masks: loss and gradients are finite."""
+    count, width = data.draw(st.integers(1, 3)), data.draw(st.integers(1, 3))
+
+    def draw(strategy, *shape):
+        size = math.prod(shape)
+        return tensor(data.draw(st.lists(strategy, min_size=size, max_size=size))).reshape(shape)
+
+    chosen, rejected = draw(LOGS, count), draw(LOGS, count, width)
+    some = st.sampled_from([0.0, 0.1, 0.5, 1.0])
+    weights = reward_gap_weight(draw(some, count, 1), draw(some, count, width), 3.0)
+    policy = [part.clone().requires_grad_() for part in (chosen, rejected)]
+    reference, mask = (draw(LOGS, count), draw(LOGS, count, width)), draw(st.booleans(), count, width)
+    loss = listwise_dpo(*policy, *reference, weights, mask)
+    loss.backward()
+    assert loss.isfinite()
+    assert all(part.grad.isfinite().all() for part in policy)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_kl_of_lists(seed):
+    """By hand over 6 SIDs, 3 of them in the list; never negative, nor above the KL over all; 0 where nothing moved."""
+    generator = torch.Generator().manual_seed(seed)
+    p, q = (torch.randn(6, generator=generator, dtype=torch.float64).softmax(0) for _ in range(2))
+    mask = tensor([[True, True, True, False]])
+    got = list_kl(p[:4].log()[None], q[:4].log()[None], mask)
+    lumped_p, lumped_q = ([*part[:3].tolist(), part[3:].sum().item()] for part in (p, q))
+    want = sum(a * math.log(a / b) for a, b in zip(lumped_p, lumped_q, strict=True))
+    assert got.item() == pytest.approx(want, rel=1e-9)
+    assert 0 <= got.item() <= (p * (p / q).log()).sum().item()
+    assert list_kl(p[:4].log()[None], p[:4].log()[None], mask).item() == pytest.approx(0, abs=1e-12)
+
+
+def test_kl_of_a_list_that_holds_everything():
+    """Float32 probabilities that sum to a little more than one: finite, and the two-point KL."""
+    p, q = tensor([[0.5, 0.5000001]]).log(), tensor([[0.25, 0.75]]).log()
+    got = list_kl(p, q, torch.ones(1, 2, dtype=torch.bool))
+    assert got.item() == pytest.approx(0.5 * math.log(2) + 0.5 * math.log(2 / 3), abs=1e-5)

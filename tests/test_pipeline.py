@@ -14,9 +14,20 @@ import pytest
 
 import onesearch
 from handful import CONFIGS, facts, fingerprint, in_this_process, launch, logged, overlays, recipe, refusal, write
-from onesearch.artifacts import verify, writing
+from onesearch.artifacts import read_manifest, verify, writing
+from onesearch.log.prepared import Log
 from onesearch.main import main
-from onesearch.pipeline import BESIDE_THE_STAGES, STEPS, code_version, is_current, needs, run_step
+from onesearch.pipeline import (
+    BESIDE_THE_STAGES,
+    STEPS,
+    code_version,
+    configs,
+    is_current,
+    needs,
+    run_step,
+    steps_of,
+)
+from onesearch.serve.engine import SearchEngine, trained
 from onesearch.tasks.template import TEMPLATES
 from onesearch.types import UserError
 
@@ -211,6 +222,35 @@ def test_no_stage_imports_what_stands_beside_the_stages():
     for makes in ("stages", "log", "data.sft", "data.reward", "data.preferences"):
         read = graph.find_upstream_modules(f"onesearch.{makes}", as_package=True)
         assert not {module for module in read if any(f"{module}.".startswith(f"{place}.") for place in beside)}
+
+
+def test_a_further_round_has_a_folder_of_its_own(folder):
+    """It starts from the last generator, with lists of its own, and then answers; the rounds before stay as they are.
+
+    A file that names no folder of its own, or no start, is refused: it would train over the first round.
+    """
+    run, path = folder / "run", folder / "recipes" / "handful" / "dpo_hybrid_2.yaml"
+    before = {stage: fingerprint(run, stage) for stage in ("dpo_hybrid", "dpo_logged")}
+    for stated in ({"name": "dpo_hybrid_2"}, {"name": "dpo_hybrid", "init_from": "dpo_logged"}):
+        write(path, {"model": {"init_args": stated}})
+        with pytest.raises(UserError, match=r"dpo_hybrid_2.yaml is a further round of dpo_hybrid: .* 'name' to dpo_h"):
+            configs(steps_of(path.parent)[-1], path.parent)
+    write(path, {"model": {"init_args": {"name": "dpo_hybrid_2", "init_from": "dpo_logged"}}})
+    assert verbs(again(folder)) == ["dpo_hybrid_2 predict", "dpo_hybrid_2 fit"]
+    assert {stage: fingerprint(run, stage) for stage in before} == before
+    parents = read_manifest(run / "dpo_hybrid_2_lists").parents
+    assert (parents["generator"], parents["reward"]) == (before["dpo_logged"], fingerprint(run, "reward"))
+    assert trained(run)[-3:] == ["dpo_hybrid", "dpo_logged", "dpo_hybrid_2"]
+    verify(run / "dpo_hybrid_2", "generator", [run / "dpo_hybrid_2_lists"])
+    assert len(SearchEngine.open(run).search(Log.open(run / "log"), "kettle", k=3)) == 3
+    assert again(folder, "--until", "dpo_hybrid_2") == []
+
+
+def test_rounds_come_one_after_the_other(tmp_path):
+    """In the order of their numbers, then of the stages; what is no stage of preferences has no rounds."""
+    for name in ("dpo_logged_2", "dpo_hybrid_10", "dpo_hybrid_2", "dpo_hybrid_1", "sft_align_2", "dpo_hybrid_02"):
+        (tmp_path / f"{name}.yaml").touch()
+    assert [step.name for step in steps_of(tmp_path)] == [*NAMES, "dpo_hybrid_2", "dpo_logged_2", "dpo_hybrid_10"]
 
 
 def test_until_ends_early(tmp_path):

@@ -8,6 +8,7 @@
                  Ctr = log(n_clk+10)/T,  Cvr = log(n_ord+10)/log(n_clk+10)
     rw_Δ         1/(r(q,i_pos) − r(q,i_neg))
     list-wise    softplus(logsumexp_l(w_l·(r̂_l − r̂_w + δ))) − α·log π_θ(i_w|x),  r̂(i) = β·log(π_θ(i|x)/π_ref(i|x))
+    KL of lists  Σ_i p_i·log(p_i/q_i) + (1 − Σ_i p_i)·log((1 − Σ_i p_i)/(1 − Σ_i q_i)),  p = π_θ(i|x), q = π_ref(i|x)
 
 Sources: OneSearch (arXiv 2509.03236) names the encoder's five losses without closed forms: the first three are ours.
 The adaptive reward is the paper's; the list-wise loss is S-DPO (arXiv 2406.09215) with the paper's weight.
@@ -130,6 +131,42 @@ def reward_gap_weight(positive: Tensor, negative: Tensor, w_max: float) -> Tenso
     return torch.where(gap > 0, (1 / safe).clamp(max=w_max), torch.where(gap == 0, w_max, 0.0))
 
 
+def listwise_preference(
+    policy_chosen: Tensor,
+    policy_rejected: Tensor,
+    ref_chosen: Tensor,
+    ref_rejected: Tensor,
+    weights: Tensor,
+    mask: Tensor,
+    beta: float = 0.1,
+    delta: float = 0.0,
+) -> Tensor:
+    """One positive against all negatives of its list, weighted by the reward gap.
+
+    With one negative and w = 1 it is DPO: log 2 where policy and reference agree. A weight of 0 takes the gradient from
+    a negative, as the formula has it; only `mask` removes a negative from the sum.
+
+    Args:
+        policy_chosen: log π_θ(i_w|x), [B].
+        policy_rejected: log π_θ(i_l|x), [B, X].
+        ref_chosen: log π_ref(i_w|x), [B].
+        ref_rejected: log π_ref(i_l|x), [B, X].
+        weights: w_l from `reward_gap_weight`, [B, X].
+        mask: [B, X] bool, true on negatives that exist.
+        beta: β, how firmly the policy is held to the reference.
+        delta: δ, margin that the positive must keep.
+
+    Returns:
+        The loss of each list, [B]; 0 where it has no negative.
+    """
+    chosen = beta * (policy_chosen - ref_chosen)
+    rejected = beta * (policy_rejected - ref_rejected)
+    terms = weights * (rejected - chosen[:, None] + delta)
+    # Finite, not -inf: a list without negatives then has gradient 0 rather than NaN.
+    terms = torch.where(mask, terms, torch.finfo(terms.dtype).min / 2)
+    return F.softplus(terms.logsumexp(dim=-1))
+
+
 def listwise_dpo(
     policy_chosen: Tensor,
     policy_rejected: Tensor,
@@ -141,28 +178,43 @@ def listwise_dpo(
     delta: float = 0.0,
     alpha: float = 0.1,
 ) -> Tensor:
-    """List-wise DPO: one positive against all negatives of its list, weighted by the reward gap.
-
-    With one negative, w = 1 and α = 0 it is DPO: log 2 where policy and reference agree. A weight of 0 takes the
-    gradient from a negative, as the formula has it; only `mask` removes a negative from the sum.
+    """List-wise DPO with the likelihood of the positive as its anchor.
 
     Args:
-        policy_chosen: log π_θ(i_w|x), [B].
-        policy_rejected: log π_θ(i_l|x), [B, X].
-        ref_chosen: log π_ref(i_w|x), [B].
-        ref_rejected: log π_ref(i_l|x), [B, X].
-        weights: w_l from `reward_gap_weight`, [B, X].
-        mask: [B, X] bool, true on negatives that exist.
-        beta: β, how far the policy may leave the reference.
-        delta: δ, margin that the positive must keep.
+        policy_chosen: as in `listwise_preference`, like the arguments that follow.
+        policy_rejected: [B, X].
+        ref_chosen: [B].
+        ref_rejected: [B, X].
+        weights: [B, X].
+        mask: [B, X].
+        beta: β.
+        delta: δ.
         alpha: α, weight of the likelihood of the positive.
 
     Returns:
         The mean over lists, a scalar.
     """
-    chosen = beta * (policy_chosen - ref_chosen)
-    rejected = beta * (policy_rejected - ref_rejected)
-    terms = weights * (rejected - chosen[:, None] + delta)
-    # Finite, not -inf: a list without negatives then has gradient 0 rather than NaN.
-    terms = torch.where(mask, terms, torch.finfo(terms.dtype).min / 2)
-    return (F.softplus(terms.logsumexp(dim=-1)) - alpha * policy_chosen).mean()
+    lists = policy_chosen, policy_rejected, ref_chosen, ref_rejected, weights, mask
+    return (listwise_preference(*lists, beta, delta) - alpha * policy_chosen).mean()
+
+
+def list_kl(policy: Tensor, reference: Tensor, mask: Tensor) -> Tensor:
+    """KL(π_θ‖π_ref) with all SIDs outside a list taken as one outcome, [B].
+
+    Nothing is sampled: it is exact for that coarser choice, never negative, and never above the KL over all SIDs, since
+    merging outcomes can only lose (data processing inequality). What happens inside the merged rest it does not see.
+
+    Args:
+        policy: log π_θ of the list's SIDs, which differ, [B, X].
+        reference: log π_ref of them, [B, X].
+        mask: [B, X] bool, true on those that exist.
+    """
+    policy, reference = policy.double(), reference.double()
+    p, q = (torch.where(mask, logs.exp(), 0.0) for logs in (policy, reference))
+    inside = torch.where(mask, p * (policy - reference), 0.0).sum(-1)
+    rest_p, rest_q = ((1 - part.sum(-1)).clamp(min=_REST) for part in (p, q))
+    return inside + rest_p * (rest_p / rest_q).log()
+
+
+_REST = 1e-7
+"""Least probability of all SIDs outside a list: float32 sums know no less."""

@@ -25,7 +25,7 @@ from rich.console import Console
 
 import onesearch
 from onesearch.artifacts import ArtifactError, read_manifest, verify, write_json
-from onesearch.serve.engine import STAGES
+from onesearch.serve.engine import ROUND, STAGES, stage_of
 from onesearch.tasks.template import Template
 from onesearch.types import UserError
 
@@ -78,21 +78,47 @@ def run_pipeline(run: Path, recipe: Path, log_options: Sequence[str] = (), until
     Raises:
         UserError: the recipe or a step is not there, or a step failed.
     """
-    names = [step.name for step in STEPS]
+    steps = steps_of(recipe)
+    names = [step.name for step in steps]
     if until is not None and until not in names:
         raise UserError(f"There is no step '{until}': use one of {', '.join(names)}.")
     if not (recipe / "log.yaml").is_file():
         raise UserError(f"{recipe} has no log.yaml: a recipe says at least where the log comes from.")
-    for step in STEPS[: len(names) if until is None else names.index(until) + 1]:
+    for step in steps[: len(names) if until is None else names.index(until) + 1]:
         if _is_asked_for(step, recipe):
             run_step(step, run, configs(step, recipe), log_options if step.name == "log" else ())
 
 
+def steps_of(recipe: Path) -> list[Step]:
+    """`STEPS`, then the further rounds of preference stages that the recipe has files for, such as `dpo_hybrid_2`.
+
+    A round does what its stage does, in a folder of its own, from the generator that its file names.
+    """
+    stages = {step.name: place for place, step in enumerate(STEPS) if "predict" in step.verbs}
+    found = (path.stem for path in recipe.glob("*.yaml") if ROUND.search(path.stem) and stage_of(path.stem) in stages)
+    rounds = sorted(found, key=lambda name: (int(name.rsplit("_", 1)[1]), stages[stage_of(name)]))
+    of_rounds = [Step(name, STEPS[stages[stage_of(name)]].needs, ("predict", "fit")) for name in rounds]
+    return [*STEPS, *of_rounds]
+
+
 def configs(step: Step, recipe: Path) -> list[Path]:
-    """The configuration files of a step, the stage's own first, the recipe's overlay last."""
-    files = [path for path in (recipe.parent / f"{step.name}.yaml", recipe / f"{step.name}.yaml") if path.is_file()]
+    """The configuration files of a step, the stage's own first, the recipe's overlay last.
+
+    Raises:
+        UserError: there is none, or that of a further round would write into another folder or start from nowhere.
+    """
+    stage = stage_of(step.name)
+    places = [recipe.parent / f"{stage}.yaml", recipe / f"{stage}.yaml", recipe / f"{step.name}.yaml"]
+    files = [path for path in dict.fromkeys(places) if path.is_file()]
     if not files:
         raise UserError(f"The step '{step.name}' has no configuration: {recipe.parent / step.name}.yaml is missing.")
+    if stage != step.name and (
+        _stated(files[-1:], "model.init_args.name") != step.name or not _stated(files[-1:], "model.init_args.init_from")
+    ):
+        raise UserError(
+            f"{files[-1]} is a further round of {stage}: under 'model.init_args', set 'name' to {step.name} and "
+            "'init_from' to the stage that it starts from."
+        )
     return files
 
 

@@ -1,9 +1,13 @@
 """Preference lists as batches: written by hand as an artefact, read back as SIDs."""
 
+import warnings
+
+import lightning
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
 
 from onesearch.artifacts import ArtifactError, writing
 from onesearch.data.preferences import PreferenceData
@@ -56,7 +60,22 @@ def test_a_batch_by_hand(run, searches, tiny_khqe, tiny_engine):
 def test_searches_to_predict_are_the_latest_answered_ones(tiny_run, searches):
     data = data_of(tiny_run, num_searches=7)
     data.setup("predict")
-    assert [c.search_id for batch in data.predict_dataloader() for c in batch] == [c.search_id for c in searches[-7:]]
+    lists, _ = data.predict_dataloader()
+    assert [c.search_id for batch in lists for c in batch] == [c.search_id for c in searches[-7:]]
+
+
+def test_searches_that_only_judge_are_of_a_split_without_lists(tiny_run, tiny_log):
+    """The validation split's, at most 5; none where that split gives lists itself."""
+    data = data_of(tiny_run, num_judged=5)
+    data.setup("predict")
+    _, judging = data.predict_dataloader()
+    found = {c.search_id for batch in judging for c in batch}
+    assert len(found) == 5
+    assert found <= {c.search_id for c in tiny_log.contexts("validation") if c.clicked}
+    for options in ({"splits": ("train", "validation")}, {"num_judged": 0}):
+        data = data_of(tiny_run, **options)
+        data.setup("predict")
+        assert len(data.predict_dataloader()) == 1
 
 
 def test_validation_is_cut_and_of_its_split(tiny_run, tiny_log):
@@ -66,6 +85,73 @@ def test_validation_is_cut_and_of_its_split(tiny_run, tiny_log):
     found = [c.search_id for batch in data.val_dataloader() for c in batch]
     assert len(found) == 4
     assert set(found) <= allowed
+
+
+@pytest.fixture
+def many(tiny_run_copy, searches):
+    """Twelve lists; the chosen items' log-probabilities are their numbers."""
+    names = ("search_id", "chosen", "reference_chosen", "rejected", "reference_rejected", "weights")
+    rows = ((c.search_id, "i00", -float(n), ["i01"], [0.0], [1.0]) for n, c in enumerate(searches[:12]))
+    write_lists(tiny_run_copy, [dict(zip(names, row, strict=True)) for row in rows])
+    return tiny_run_copy
+
+
+def shown(data, epoch):
+    loader = data.train_dataloader()
+    loader.sampler.set_epoch(epoch)
+    return [batch.reference[:, 0].tolist() for batch in loader]
+
+
+def test_seed_and_epoch_fix_the_order(many):
+    """Whatever torch drew before; each epoch, and each seed, has another one of the same twelve."""
+
+    def order(seed, epoch):
+        torch.manual_seed(epoch + 7)
+        data = data_of(many, batch_size=4, seed=seed)
+        data.setup("fit")
+        return shown(data, epoch)
+
+    assert order(0, 1) == order(0, 1)
+    orders = [order(0, 0), order(0, 1), order(1, 0)]
+    assert len({str(found) for found in orders}) == 3
+    assert all(sorted(-log for batch in found for log in batch) == list(range(12)) for found in orders)
+
+
+class Reader(lightning.LightningModule):
+    """Notes the lists that it is shown."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(()))
+        self.shown = []
+
+    def training_step(self, batch, _):
+        self.shown.append((self.current_epoch, batch.reference[:, 0].tolist()))
+        return self.weight
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), 0.1)
+
+
+def test_a_fit_goes_on_inside_its_epoch(many, tmp_path):
+    """Two epochs of three batches, stopped after the fourth: the rest is that of a fit in one piece."""
+
+    def read(max_steps, ckpt_path=None):
+        reader, data = Reader(), data_of(many, batch_size=4)
+        keep = ModelCheckpoint(tmp_path / str(max_steps), save_last=True, every_n_train_steps=1, save_top_k=0)
+        quiet = dict.fromkeys(("logger", "enable_progress_bar", "enable_model_summary"), False)
+        trainer = lightning.Trainer(
+            max_epochs=2, max_steps=max_steps, accelerator="cpu", limit_val_batches=0, callbacks=[keep], **quiet
+        )
+        trainer.fit(reader, data, ckpt_path=ckpt_path)
+        return reader.shown
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        whole, first = read(-1), read(4)
+        rest = read(-1, tmp_path / "4" / "last.ckpt")
+    assert len(whole) == 6
+    assert [*first, *rest] == whole
 
 
 def test_no_lists_yet(tiny_run):

@@ -47,15 +47,15 @@ def test_training_starts_at_the_reference(logged_run, lists, phase):
         - settings.alpha * row["reference_chosen"]
         for row in lists[phase]
     ]
-    assert logged(logged_run, phase, "train/reward_margin")[0] == pytest.approx(0, abs=1e-5)
+    assert logged(logged_run, phase, "train/rewards/margins")[0] == pytest.approx(0, abs=1e-5)
     assert logged(logged_run, phase, "train/loss")[0] == pytest.approx(np.mean(start), rel=1e-4)
 
 
 @pytest.mark.parametrize("phase", PHASES)
 def test_training_learns_the_lists(logged_run, phase):
     """In nine of ten pairs the chosen item gains on the rejected one, and the artefact is a generator of this run."""
-    assert logged(logged_run, phase, "train/reward_accuracy")[-1] > 0.9
-    assert logged(logged_run, phase, "train/reward_margin")[-1] > 0
+    assert logged(logged_run, phase, "train/rewards/accuracies")[-1] > 0.9
+    assert logged(logged_run, phase, "train/rewards/margins")[-1] > 0
     loss = logged(logged_run, phase, "train/loss")
     assert loss[-1] < loss[0]
     parents = [logged_run / name for name in ("log", "quantizer", f"{phase}_lists")]
@@ -72,6 +72,20 @@ def test_phase_one_re_sorts_beams_by_a_reward_of_this_codebook(logged_run):
     assert lineage["dpo_hybrid"]["generator"] == fingerprint(logged_run, "sft_personalize")
     assert lineage["dpo_logged"]["generator"] == fingerprint(logged_run, "dpo_hybrid")
     assert "reward" not in lineage["dpo_logged"]
+
+
+def test_searches_of_a_split_without_lists_judge_the_reward_model(hybrid_run, tmp_path, capsys):
+    """Lists of the training days alone: the validation day's 8 searches are answered too, and their clicks count."""
+    run = copied(hybrid_run, tmp_path / "run", "quantizer", "sft_personalize", "reward")
+    launch(run, "predict", "dpo_hybrid", overlays()["dpo_hybrid"], "--data.init_args.splits", "[train]")
+    told = facts(run, "dpo_hybrid_lists")
+    days = {split: len(Log.open(run / "log").contexts(split)) for split in ("train", "validation")}
+    assert days == {"train": NUM_FIT - 8, "validation": 8}
+    assert (told["num_searches"], told["num_beams"]) == (NUM_FIT - 8, NUM_FIT)
+    assert told["judged_on"] == "validation"
+    assert {split: found["num_searches"] for split, found in told["agreement"].items()} == days
+    assert told["agreement"]["validation"]["value"] > 0.9  # the reward model knows each shopper's colour
+    assert "clicked above others, validation" in capsys.readouterr().out
 
 
 def test_fit_without_lists_says_so(hybrid_run, tmp_path, capsys):

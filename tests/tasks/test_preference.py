@@ -14,6 +14,7 @@ from onesearch.tasks.preference import (
     SAME_CATEGORY,
     SHOWN,
     Levels,
+    PreferenceList,
     hybrid_list,
     logged_list,
 )
@@ -105,13 +106,39 @@ def test_hybrid_another_click_is_never_rejected(levels, make_search):
     assert 1 not in got.rejected
 
 
-def test_hybrid_what_does_not_change_teaches_nothing(levels, make_search):
+@pytest.mark.parametrize(
+    ("items", "scores", "is_changed"),
+    [
+        ([0, 4, 5], [0.9, 0.5, 0.1], False),
+        ([0, 4, 5], [0.5, 0.5, 0.5], False),
+        ([4], [0.5], False),
+        ([0, 4, 5], [0.1, 0.5, 0.9], True),
+    ],
+)
+def test_hybrid_what_does_not_change_teaches_nothing(levels, make_search, items, scores, is_changed):
     """The same order, ties (kept in the beam's order), a single item, or a click that falls below everything."""
-    search = make_search(clicked=(0,))
-    assert hybrid_list(search, [0, 4, 5], np.array([0.9, 0.5, 0.1]), levels, 6) is None
-    assert hybrid_list(search, [0, 4, 5], np.array([0.5, 0.5, 0.5]), levels, 6) is None
-    assert hybrid_list(search, [4], np.array([0.5]), levels, 6) is None
-    assert hybrid_list(search, [0, 4, 5], np.array([0.1, 0.5, 0.9]), levels, 6) is None
+    got = hybrid_list(make_search(clicked=(0,)), items, np.array(scores), levels, 6)
+    assert (got.rejected, len(got.levels)) == ((), 1)
+    assert got.judgement.is_changed == is_changed
+
+
+def test_hybrid_an_empty_beam_is_no_list(levels, make_search):
+    assert hybrid_list(make_search(clicked=(0,)), [], np.array([]), levels, 6) is None
+
+
+def test_hybrid_says_how_the_reward_model_did(levels, make_search):
+    """Beam 4 0 5 with 0 clicked: scores put it 0 5 4, so it rose, above both others where it was above one."""
+    got = hybrid_list(make_search(clicked=(0,)), [4, 0, 5], np.array([0.1, 0.9, 0.5]), levels, 6).judgement
+    assert (got.is_changed, got.risen, got.fallen, got.agreement, got.of_generator) == (True, 1, 0, 1.0, 0.5)
+
+
+def test_one_sid_is_one_candidate(levels, search):
+    """Of the rejected 1 2 3 5, item 1 has the chosen one's SID and 3 that of 2: 2 and 5 stay, with their levels."""
+    codes = np.array([[0, 0], [0, 0], [1, 0], [1, 0], [0, 2], [2, 2]])
+    got = PreferenceList(search, 0, (1, 2, 3, 5), (0, 1, 2, 3, 4)).of_distinct_sids(codes)
+    assert (got.chosen, got.rejected, got.levels) == (0, (2, 5), (0, 2, 4))
+    alone = PreferenceList(search, 0, (1,), (0, 3)).of_distinct_sids(codes)
+    assert (alone.rejected, alone.levels) == ((), (0,))
 
 
 @pytest.mark.parametrize("seed", range(30))
@@ -120,7 +147,7 @@ def test_hybrid_lists_agree_with_the_reward_model(levels, make_search, seed):
     rng = np.random.default_rng(seed)
     items, scores = rng.permutation(10)[:7].tolist(), rng.random(7)
     got = hybrid_list(make_search(clicked=(0,), user_id=""), items, scores, levels, 4)
-    if got is not None:
+    if got.rejected:
         score = dict(zip(items, scores, strict=True))
         assert 1 <= len(got.rejected) <= 4
         assert all(score[item] < score[got.chosen] for item in got.rejected)

@@ -1,5 +1,7 @@
 """Data of the DPO stages: searches to build preference lists from (predict), and the lists themselves (fit)."""
 
+from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,6 +13,7 @@ from torch.utils.data import DataLoader
 
 from onesearch.artifacts import verify
 from onesearch.data.searches import search_loader, shuffled
+from onesearch.data.shuffled import Shuffled
 from onesearch.khqe import Khqe
 from onesearch.log.prepared import Log
 from onesearch.models.generator_folder import load_settings
@@ -41,6 +44,8 @@ class PreferenceData(lightning.LightningDataModule):
         splits: the splits whose searches give lists.
         num_searches: most searches, the latest ones.
         num_validation: most searches of the validation split.
+        num_judged: most searches of the validation split on which the reward model is judged, where that split gives
+            no lists; those of `num_validation` first.
         seed: of the order.
     """
 
@@ -53,6 +58,7 @@ class PreferenceData(lightning.LightningDataModule):
         splits: tuple[str, ...] = ("train",),
         num_searches: int = 20_000,
         num_validation: int = 1000,
+        num_judged: int = 1000,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -63,7 +69,10 @@ class PreferenceData(lightning.LightningDataModule):
         self.splits = splits
         self.num_searches = num_searches
         self.num_validation = num_validation
+        self.num_judged = num_judged
         self.seed = seed
+        self.order: _Order | None = None
+        self.goes_on_from: dict[str, int] = {}
 
     def setup(self, stage: str) -> None:
         """Read the searches, and for `fit` the lists."""
@@ -73,17 +82,31 @@ class PreferenceData(lightning.LightningDataModule):
         if stage == "fit":
             self._read_lists(log)
 
-    def predict_dataloader(self) -> DataLoader[list[SearchContext]]:
-        """The searches, in time order."""
-        return search_loader(self.searches)
+    def predict_dataloader(self) -> list[DataLoader[list[SearchContext]]]:
+        """The searches, in time order; beside them those that only judge the reward model, of a split it may not know.
+
+        Searches of the validation split that give lists judge it as well, and need no beams of their own.
+        """
+        judging = [] if "validation" in self.splits else self.validation[: self.num_judged]
+        return [search_loader(self.searches), *([search_loader(judging)] if len(judging) else [])]
 
     def val_dataloader(self) -> DataLoader[list[SearchContext]]:
         """Searches of the validation split, to be answered with beams."""
         return search_loader(self.validation[: self.num_validation])
 
     def train_dataloader(self) -> DataLoader[PreferenceBatch]:
-        """The lists, shuffled."""
-        return DataLoader(self.lists, self.batch_size, shuffle=True, collate_fn=self._batch)  # type: ignore[arg-type]
+        """The lists in an order that seed and epoch fix; a fit that goes on inside an epoch sees the rest of it."""
+        self.order = _Order(self.lists, self.seed, self.goes_on_from)
+        self.goes_on_from = {}
+        return DataLoader(self.lists, self.batch_size, sampler=self.order, collate_fn=self._batch)  # type: ignore[arg-type]
+
+    def state_dict(self) -> dict[str, int]:
+        """How far the epoch is, for a checkpoint."""
+        return self.order.state if self.order is not None else {}
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        """Let the next loader go on inside its epoch."""
+        self.goes_on_from = state_dict
 
     def _read_lists(self, log: Log) -> None:
         verify(self.run / f"{self.name}_lists", "preferences", [self.run / self.init_from, self.run / "log"])
@@ -117,6 +140,28 @@ class PreferenceData(lightning.LightningDataModule):
             weights=_padded([row.weights for row in rows], width - 1),
             mask=torch.tensor([[place < len(row.weights) for place in range(width - 1)] for row in rows]),
         )
+
+
+class _Order(Shuffled):
+    """`Shuffled` that knows how much of an epoch was shown, and goes on behind it.
+
+    Args:
+        lists: what is shown.
+        seed: of the orders.
+        goes_on_from: the state of an earlier one; {}: an epoch's beginning.
+    """
+
+    def __init__(self, lists: list[PreferenceRow], seed: int, goes_on_from: dict[str, int]) -> None:
+        super().__init__(lists, seed)
+        self.goes_on_from = goes_on_from
+        self.state = {"epoch": 0, "shown": 0}
+
+    def __iter__(self) -> Iterator[int]:
+        first = self.goes_on_from.get("shown", 0) if self.goes_on_from.get("epoch") == self.epoch else 0
+        self.goes_on_from = {}
+        for number, place in enumerate(islice(super().__iter__(), first, None), start=first + 1):
+            self.state = {"epoch": self.epoch, "shown": number}
+            yield place
 
 
 def _padded(rows: list[list[float]], width: int) -> torch.Tensor:

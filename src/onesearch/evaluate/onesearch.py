@@ -5,12 +5,18 @@ from pathlib import Path
 
 from onesearch.evaluate.compare import ANONYMOUS, OURS
 from onesearch.khqe import Khqe
-from onesearch.serve.engine import STAGES, SearchEngine
+from onesearch.serve.engine import STAGES, SearchEngine, trained
 from onesearch.serve.reranker import Reranker
 from onesearch.tasks.personalize import anonymous
 from onesearch.types import SearchContext
 
-SYSTEMS = {stage: "onesearch-" + stage.removeprefix("sft_").replace("_", "-") for stage in STAGES}
+
+def system_of(folder: str) -> str:
+    """How tables and figures call what a stage left."""
+    return "onesearch-" + folder.removeprefix("sft_").replace("_", "-")
+
+
+SYSTEMS = {stage: system_of(stage) for stage in STAGES}
 """Stage → how tables and figures call it."""
 
 RERANKED = f"{OURS}-reranked"
@@ -81,9 +87,9 @@ def trained_stages(
 
     The last one comes also without its user, if it reads any, and re-sorted, if there is a reward model.
     """
-    stages = [stage for stage in STAGES if (run / stage / "manifest.json").is_file()]
+    stages = trained(run)
     engines = [SearchEngine.open(run, stage, khqe, num_beams) for stage in stages]
-    systems = [OneSearch(SYSTEMS[stage], engine, batch_size) for stage, engine in zip(stages, engines, strict=True)]
+    systems = [OneSearch(system_of(stage), engine, batch_size) for stage, engine in zip(stages, engines, strict=True)]
     unknown = [NotToldWhoAsks(system) for system in systems[-1:] if system.engine.reads_users]
     return [*systems, *unknown, *(Reranked(system, reranker) for system in systems[-1:] if reranker)]
 

@@ -7,6 +7,8 @@ In training and search alike the prompt is read once, however many answers are w
 the right, an answer stands behind the padding; what a decoder alone reads there has the positions that follow the
 prompt's own length, so that it says the same in any batch.
 
+Several answers to a prompt are packed into one sequence (see `packing`), so that it becomes keys and values once.
+
 Shapes: B prompts, X answers a prompt, T tokens of an answer.
 """
 
@@ -19,11 +21,15 @@ import torch
 from torch import Tensor, nn
 from transformers import DynamicCache, EncoderDecoderCache, PreTrainedModel
 
+from onesearch.models.packing import additive, apart, beginning_anew
 from onesearch.models.pretrained import keep_no_activations, start_token
 from onesearch.types import UserError
 
 ANSWER = 32
 """Positions that a decoder alone keeps for the answer: a SID, or a text of at most `tasks.align.MAX_TARGET` tokens."""
+
+MOST_PACKED = 256
+"""Tokens that are packed into one sequence at most: attention among them grows with their square."""
 
 
 class Encoded(NamedTuple):
@@ -71,9 +77,33 @@ class Architecture(ABC):
     def read(self, embeddings: Tensor, attention_mask: Tensor) -> Encoded:
         """Read prompts, [B, L, H] and [B, L]."""
 
-    @abstractmethod
     def write(self, encoded: Encoded, tokens: Tensor) -> Tensor:
         """States [B·X, T, H] at each of the tokens [B·X, T] of X answers a prompt, all at once."""
+        num_prompts, length = len(encoded.hidden), tokens.shape[1]
+        answers = tokens.unflatten(0, (num_prompts, -1))  # [B, X, T]
+        if answers.shape[1] == 1 or not self.can_pack:
+            return self.write_apart(encoded, tokens)
+        packs = answers.split(max(1, self.most_packed // length), 1)
+        states = [self.write_packed(encoded, pack.flatten(1), length).unflatten(1, (-1, length)) for pack in packs]
+        return torch.cat(states, 1).flatten(0, 1)
+
+    @property
+    def can_pack(self) -> bool:
+        """Whether the attention takes a mask of our own; flash attention does not."""
+        return self.model.config._attn_implementation in ("eager", "sdpa")
+
+    @property
+    def most_packed(self) -> int:
+        """How many tokens go into one sequence."""
+        return MOST_PACKED
+
+    @abstractmethod
+    def write_apart(self, encoded: Encoded, tokens: Tensor) -> Tensor:
+        """States [B·X, T, H], each answer in a sequence of its own."""
+
+    @abstractmethod
+    def write_packed(self, encoded: Encoded, tokens: Tensor, length: int) -> Tensor:
+        """States [B, X·T, H] of the answers to a prompt in one sequence [B, X·T], each of `length` T."""
 
     @abstractmethod
     def begin(self, encoded: Encoded) -> Writing:
@@ -129,8 +159,22 @@ def architecture(model: PreTrainedModel) -> Architecture:
     return EncoderDecoder(model) if model.config.is_encoder_decoder else DecoderOnly(model)
 
 
+PACKABLE = ("bart", "mbart", "t5", "mt5", "umt5")
+"""Encoder-decoders whose packed answers are known to come out the same."""
+
+
 class EncoderDecoder(Architecture):
     """BART, mBART, T5, mT5."""
+
+    @property
+    def can_pack(self) -> bool:
+        """Only where positions are known to begin anew."""
+        return super().can_pack and self.model.config.model_type in PACKABLE
+
+    @property
+    def most_packed(self) -> int:
+        """No more than there are learnt positions: they are looked up before they begin anew."""
+        return MOST_PACKED if self.max_length is None else min(MOST_PACKED, self.max_length)
 
     def read(self, embeddings: Tensor, attention_mask: Tensor) -> Encoded:
         """Each position sees the whole prompt."""
@@ -138,7 +182,20 @@ class EncoderDecoder(Architecture):
         hidden = encoder(inputs_embeds=embeddings, attention_mask=attention_mask).last_hidden_state
         return Encoded(hidden, attention_mask)
 
-    def write(self, encoded: Encoded, tokens: Tensor) -> Tensor:
+    def write_packed(self, encoded: Encoded, tokens: Tensor, length: int) -> Tensor:
+        """The decoder over all answers to a prompt; it turns the prompt into keys and values once."""
+        decoder = self.model.get_decoder()
+        with beginning_anew(decoder, length):
+            states: Tensor = decoder(
+                input_ids=tokens,
+                attention_mask=apart(tokens, length, encoded.hidden),
+                encoder_hidden_states=encoded.hidden,
+                encoder_attention_mask=encoded.attention_mask,
+                use_cache=False,
+            ).last_hidden_state
+        return states
+
+    def write_apart(self, encoded: Encoded, tokens: Tensor) -> Tensor:
         """The decoder over whole answers."""
         num_answers = len(tokens) // len(encoded.hidden)
         states: Tensor = self.model.get_decoder()(
@@ -212,7 +269,12 @@ class DecoderOnly(Architecture):
         ).last_hidden_state
         return Encoded(hidden, attention_mask, memory=memory)
 
-    def write(self, encoded: Encoded, tokens: Tensor) -> Tensor:
+    def write_packed(self, encoded: Encoded, tokens: Tensor, length: int) -> Tensor:
+        """All answers behind one copy of the prompts' keys and values."""
+        assert length <= ANSWER
+        return _BehindPrompt(self.model, encoded).packed(tokens, length)
+
+    def write_apart(self, encoded: Encoded, tokens: Tensor) -> Tensor:
         """Whole answers behind the prompts' keys and values, through which the prompts are learnt from as well."""
         assert tokens.shape[1] <= ANSWER
         writing, num_prompts = self.begin(encoded), len(encoded.hidden)
@@ -241,6 +303,7 @@ class _BehindPrompt(Writing):
     def __init__(self, model: PreTrainedModel, encoded: Encoded) -> None:
         assert encoded.memory is not None
         self.decoder = model.base_model
+        self.states = encoded.hidden
         self.attention_mask = encoded.attention_mask  # [rows, what was read]
         self.position = encoded.attention_mask.sum(1, keepdim=True)  # [rows, 1], of the next token
         self.cache = DynamicCache()  # a copy: what is appended to it is no part of the prompts
@@ -259,6 +322,21 @@ class _BehindPrompt(Writing):
             use_cache=True,
         ).last_hidden_state
         self.position = self.position + tokens.shape[1]
+        return states
+
+    def packed(self, tokens: Tensor, length: int) -> Tensor:
+        """States [rows, X·T, H] of X answers of `length` T a row, none of which sees another; the last step."""
+        prompt = self.attention_mask[:, None, None].bool().expand(-1, 1, tokens.shape[1], -1)  # [rows, 1, X·T, L]
+        behind = apart(tokens, length, self.states)
+        mask = torch.cat([additive(prompt, self.states), behind.expand(len(tokens), -1, -1, -1)], -1)
+        places = torch.arange(tokens.shape[1], device=tokens.device) % length
+        states: Tensor = self.decoder(
+            input_ids=tokens,
+            attention_mask=mask,
+            position_ids=self.position + places,
+            past_key_values=self.cache,
+            use_cache=True,
+        ).last_hidden_state
         return states
 
     def reorder(self, rows: Tensor) -> None:

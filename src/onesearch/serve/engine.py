@@ -3,6 +3,7 @@
 context → prompt → encoder → constrained beams over valid SIDs → buckets → items
 """
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -31,6 +32,25 @@ if TYPE_CHECKING:
 
 STAGES = ("sft_align", "sft_cooccur", "sft_personalize", "dpo_hybrid", "dpo_logged")
 """The stages that leave a generator, in their order."""
+
+ROUND = re.compile(r"_([2-9]|[1-9]\d+)$")
+"""How the folder of a stage's further round ends: `dpo_hybrid_2`."""
+
+
+def stage_of(folder: str) -> str:
+    """The stage that left a folder, whichever its round."""
+    return ROUND.sub("", folder)
+
+
+def trained(run: Path) -> list[str]:
+    """Folders of the run's finished generators in their order: a round's stages before those of the next."""
+
+    def order(folder: str) -> tuple[int, int]:
+        number = ROUND.search(folder)
+        return int(number[1]) if number else 1, STAGES.index(stage_of(folder))
+
+    found = (path.parent.name for path in run.glob("*/manifest.json"))
+    return sorted((folder for folder in found if stage_of(folder) in STAGES), key=order)
 
 
 class Judgement(NamedTuple):
@@ -100,16 +120,16 @@ class SearchEngine:
 
         Args:
             run: the run folder.
-            stage: one of `STAGES`.
+            stage: one of `STAGES`, or the folder of a further round.
             khqe: the run's SIDs where they are loaded already.
             num_beams: K.
 
         Raises:
             UserError: there is no such stage, or it is not trained yet.
         """
-        if stage is not None and stage not in STAGES:
+        if stage is not None and stage_of(stage) not in STAGES:
             raise UserError(f"No stage '{stage}' answers searches: use one of {', '.join(STAGES)}.")
-        finished = [name for name in STAGES if (run / name / "manifest.json").is_file()]
+        finished = trained(run)
         if not finished:
             raise ArtifactError(f"{run} holds no trained generator yet: run the pipeline, or `onesearch fit`, first.")
         folder = run / (stage or finished[-1])

@@ -1,30 +1,38 @@
 """Stages `dpo_hybrid` and `dpo_logged`: list-wise DPO from preference lists (PARS, OneSearch §4.4).
 
 predict  builds the lists and the reference's log-probabilities, once; no second model sits in memory in training
+gate     what the lists are worth, in figures; below a threshold nothing learns from them (`metrics.preference_gate`)
 fit      L = softplus(logsumexp_l(w_l·(r̂_l − r̂_w + δ))) − α·log π_θ(i_w|x),  r̂(i) = β·log(π_θ(i|x)/π_ref(i|x))
 """
 
+import json
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
-from onesearch.artifacts import verify, writing
+from onesearch.artifacts import verify, write_json, writing
 from onesearch.khqe import Khqe
 from onesearch.log.prepared import Log
-from onesearch.losses import LEVEL_WEIGHTS, adaptive_reward, listwise_dpo, reward_gap_weight
+from onesearch.losses import list_kl, listwise_preference
+from onesearch.metrics.chosen_fall import Alarm, ChosenFall
+from onesearch.metrics.preference_gate import Gate, JudgedBeam, beam_figures, list_figures
 from onesearch.models.generator_folder import load_generator
 from onesearch.models.reward_features import number_categories
+from onesearch.report.preferences import show_gate
 from onesearch.serve.reranker import Reranker
 from onesearch.stages.generation import GeneratorStage
 from onesearch.stages.stage import Optimization
 from onesearch.tasks.preference import Levels, PreferenceList, hybrid_list, logged_list
+from onesearch.tasks.preference_table import list_table, pair_columns
 from onesearch.tasks.prompt import MARKERS, Views
 from onesearch.tasks.template import Template
 from onesearch.types import PreferenceBatch, SearchContext, UserError
@@ -61,6 +69,8 @@ class DpoStage(GeneratorStage):
         preference: of the loss.
         num_beams: K, in validation and where beams make the lists.
         seed: of the drawn items.
+        gate: what the lists must reach before anything learns from them.
+        alarm: when to speak up about chosen items that become less likely.
         optimization: optimizer and schedule.
     """
 
@@ -74,6 +84,8 @@ class DpoStage(GeneratorStage):
         preference: Preference = Preference(),
         num_beams: int = 20,
         seed: int = 0,
+        gate: Gate = Gate(),
+        alarm: Alarm = Alarm(),
         optimization: Optimization = Optimization(lr=1e-5),
     ) -> None:
         super().__init__(run, name, optimization)
@@ -81,6 +93,8 @@ class DpoStage(GeneratorStage):
         self.preference = preference
         self.num_beams = num_beams
         self.rng = np.random.default_rng(seed)
+        self.gate = gate
+        self.alarm = alarm
         self.parents = ("log", "quantizer", init_from, f"{name}_lists")
 
     def build(self) -> None:
@@ -95,73 +109,85 @@ class DpoStage(GeneratorStage):
 
     @abstractmethod
     def propose(self, contexts: Sequence[SearchContext]) -> list[PreferenceList]:
-        """The preference lists of some searches."""
+        """The preference lists of some searches, those without rejected items among them."""
 
     def on_predict_start(self) -> None:
-        """Read what the levels and the weights need."""
+        """Read what the levels and the weights need.
+
+        Raises:
+            UserError: there is more than one process, each of which would write its own lists in the same place.
+        """
+        if self.trainer.world_size > 1:
+            raise UserError(f"{self.name}: lists are written by one process: set '--trainer.devices 1' for `predict`.")
         log = Log.open(self.run / "log")
         self.item_ids = log.item_ids
         self.pair_counts = log.pair_counts
         self.item_counts = log.item_counts
         self.categories = number_categories(log.items["category"].to_pylist())
         self.levels = Levels(self.categories.numpy(), log.bought_outside)
-        self.num_searches = 0
-        self.rows: list[dict[str, object]] = []
+        self.held_out = set(log.contexts("validation").search_ids)
+        self.num_searches = self.num_degenerate = self.num_repeated = 0
+        self.beams: list[JudgedBeam] = []
+        self.tables: list[pa.Table] = []
 
-    def predict_step(self, contexts: list[SearchContext], _: int) -> None:
-        """Turn a batch of searches into lists with the reference's log-probabilities."""
+    def predict_step(self, contexts: list[SearchContext], _: int, dataloader_idx: int = 0) -> None:
+        """Turn a batch of searches into lists with the reference's log-probabilities; a second loader's judge alone."""
+        is_for_lists = dataloader_idx == 0
+        if not (is_for_lists or self.list_parents):
+            return  # no beam is re-sorted here
+        proposed = self.propose(contexts)
+        self.beams += [self._judged(one) for one in proposed if one.judgement is not None]
+        if not is_for_lists:
+            return
         self.num_searches += len(contexts)
-        lists = self.propose(contexts)
+        told_apart = [one.of_distinct_sids(self.khqe.item_codes) for one in proposed]
+        lists = [one for one in told_apart if one.rejected]
+        self.num_degenerate += sum(bool(one.rejected) for one in proposed) - len(lists)
+        self.num_repeated += sum(
+            len(one.rejected) - len(other.rejected) for one, other in zip(proposed, told_apart, strict=True)
+        )
         if lists:
-            self.rows += self._rows(lists, self._reference(lists))
+            most = self.preference.max_weight
+            self.tables.append(list_table(lists, self._reference(lists), self.pair_counts, self.item_ids, most))
 
     def on_predict_end(self) -> None:
-        """Write the lists as an artefact; a list that teaches nothing is no list."""
-        if not self.rows:
+        """Write the lists as an artefact, show what they are worth, and stop where that is too little."""
+        if not self.tables:
             raise UserError(
-                f"{self.name}: none of {self.num_searches} searches gave a preference list: give more searches, or "
-                "check that the reward model re-sorts anything at all."
+                f"{self.name}: none of {self.num_searches} searches gave a preference list ({self.num_degenerate} had "
+                "only items of one SID): give more searches, or check that the reward model re-sorts anything at all."
             )
-        facts: dict[str, float] = {"num_searches": self.num_searches, "num_lists": len(self.rows)}
-        facts["share_of_searches"] = round(len(self.rows) / self.num_searches, 4)
+        table = pa.concat_tables(self.tables)
+        figures: dict[str, Any] = {"num_searches": self.num_searches, "num_repeated_sids": self.num_repeated}
+        figures |= list_figures(pair_columns(table), self.num_degenerate, self.preference.max_weight)
+        figures["share_of_searches"] = round(len(table) / self.num_searches, 4)
+        figures |= beam_figures(self.beams) if self.beams else {}
         parents = [self.run / parent for parent in ("log", "quantizer", self.init_from, *self.list_parents)]
-        with writing(self.run / f"{self.name}_lists", "preferences", parents, facts=facts) as folder:
-            pq.write_table(pa.Table.from_pylist(self.rows), folder / "lists.parquet", write_page_checksum=True)
+        with writing(self.run / f"{self.name}_lists", "preferences", parents, facts=figures) as folder:
+            pq.write_table(table, folder / "lists.parquet", write_page_checksum=True)
+            write_json(folder / "gate.json", figures)
+        show_gate(figures, self.gate.problems(figures))
+        self.gate.check(self.name, figures)
+
+    def _judged(self, one: PreferenceList) -> JudgedBeam:
+        assert one.judgement is not None
+        split = "validation" if one.context.search_id in self.held_out else "train"
+        return JudgedBeam(split, one.context.user_id, one.judgement)
 
     def _reference(self, lists: Sequence[PreferenceList]) -> Tensor:
-        """Log π_ref of the chosen and the rejected items, [B, 1 + X], 0 on padding."""
+        """Log π_ref of the chosen and the rejected items, [B, 1 + X], of the chosen one again on padding."""
         width = max(len(one.rejected) for one in lists)
         items = np.array([[one.chosen, *one.rejected] + [one.chosen] * (width - len(one.rejected)) for one in lists])
         encoded = self.generator.encode(self.engine.batch([one.context for one in lists]))
         codes = torch.from_numpy(self.khqe.item_codes[items]).to(encoded.hidden.device)
         return self.generator.sid_log_probs(encoded, codes).sum(-1).cpu()
 
-    def _rows(self, lists: Sequence[PreferenceList], reference: Tensor) -> list[dict[str, object]]:
-        rows = []
-        for one, logs in zip(lists, reference.tolist(), strict=True):
-            weights = self._weights(one)
-            rows.append(
-                {
-                    "search_id": one.context.search_id,
-                    "chosen": self.item_ids[one.chosen],
-                    "reference_chosen": logs[0],
-                    "rejected": [self.item_ids[item] for item in one.rejected],
-                    "reference_rejected": logs[1 : 1 + len(one.rejected)],
-                    "weights": weights.tolist(),
-                    "levels": list(one.levels),
-                }
-            )
-        return rows
-
-    def _weights(self, one: PreferenceList) -> Tensor:
-        """w_l = clip(rw_Δ, 0, w_max) from the adaptive reward of chosen and rejected items, [X]."""
-        items = np.array([one.chosen, *one.rejected])
-        counts = torch.from_numpy(self.pair_counts.total([one.context.query] * len(items), items)).double()
-        level = torch.tensor([LEVEL_WEIGHTS[level] for level in one.levels], dtype=torch.float64)
-        reward = adaptive_reward(level, counts[:, 0], counts[:, 1], counts[:, 2])
-        return reward_gap_weight(reward[0], reward[1:], self.preference.max_weight)
-
     # fit: from preference lists to a better generator
+
+    def on_fit_start(self) -> None:
+        """Lists that did not pass the gate when they were written do not pass it now, unless its demands changed."""
+        self.gate.check(self.name, json.loads((self.run / f"{self.name}_lists" / "gate.json").read_text("utf-8")))
+        self.chosen_fall, self.has_warned = ChosenFall(self.alarm), False
 
     def on_train_epoch_start(self) -> None:
         """No dropout: policy and reference must agree where the policy has not moved."""
@@ -170,27 +196,45 @@ class DpoStage(GeneratorStage):
     def training_step(self, batch: PreferenceBatch, _: int) -> Tensor:
         """The encoder reads each prompt once, whatever the number of candidates."""
         policy = self.generator.sid_log_probs(self.generator.encode(batch.prompt), batch.codes).sum(-1)
-        chosen, rejected = policy[:, 0], policy[:, 1:]
-        settings = self.preference
-        loss = listwise_dpo(
-            chosen,
-            rejected,
-            batch.reference[:, 0],
-            batch.reference[:, 1:],
-            batch.weights,
-            batch.mask,
-            settings.beta,
-            settings.delta,
-            settings.alpha,
-        )
-        gained = (chosen - batch.reference[:, 0]).unsqueeze(1) - (rejected - batch.reference[:, 1:])
-        margin = gained[batch.mask]
-        self.log("train/loss", loss, prog_bar=True, batch_size=len(chosen))
-        self.log("train/chosen_log_prob", chosen.mean(), batch_size=len(chosen))
-        self.log("train/rejected_log_prob", rejected[batch.mask].mean(), batch_size=len(chosen))
-        self.log("train/reward_margin", settings.beta * margin.mean(), batch_size=len(chosen))
-        self.log("train/reward_accuracy", (margin > 0).float().mean(), prog_bar=True, batch_size=len(chosen))
+        settings, lists = self.preference, (policy[:, 0], policy[:, 1:], batch.reference[:, 0], batch.reference[:, 1:])
+        preference = listwise_preference(*lists, batch.weights, batch.mask, settings.beta, settings.delta).mean()
+        nll = -policy[:, 0].mean()
+        loss = preference + settings.alpha * nll
+        parts = {"train/loss": loss, "train/preference_loss": preference, "train/nll_loss": nll}
+        self.log_dict(parts, batch_size=len(policy))
+        self._log_rewards(policy.detach(), batch)
+        self._watch(policy[:, 0], batch.reference[:, 0])
         return loss
+
+    def _log_rewards(self, policy: Tensor, batch: PreferenceBatch) -> None:
+        """What preference trainers log, under TRL's names; a pair counts as one, however many its list has."""
+        rewards = self.preference.beta * (policy - batch.reference)  # r̂, [B, 1 + X]
+        margins = (rewards[:, :1] - rewards[:, 1:])[batch.mask]
+        exists = torch.cat([torch.ones_like(batch.mask[:, :1]), batch.mask], 1)
+        is_weightless = ~((batch.weights > 0) & batch.mask).any(1)
+        figures = {
+            "rewards/chosen": rewards[:, 0].mean(),
+            "rewards/rejected": rewards[:, 1:][batch.mask].mean(),
+            "rewards/margins": margins.mean(),
+            "logps/chosen": policy[:, 0].mean(),
+            "logps/rejected": policy[:, 1:][batch.mask].mean(),
+            "kl": list_kl(policy, batch.reference, exists).mean().float(),
+            "zero_weight": is_weightless.float().mean(),
+        }
+        self.log_dict({f"train/{name}": figure for name, figure in figures.items()}, batch_size=len(policy))
+        accuracy = (margins > 0).float().mean()
+        self.log("train/rewards/accuracies", accuracy, prog_bar=True, batch_size=len(policy))
+
+    def _watch(self, chosen: Tensor, reference: Tensor) -> None:
+        """Say once, or stop, when chosen items become less likely than they were."""
+        fall = self.trainer.strategy.reduce((reference - chosen).detach().mean(), reduce_op="mean")
+        sentence = self.chosen_fall.add(fall)
+        if sentence is None or self.has_warned:
+            return
+        if self.alarm.stop:
+            raise UserError(f"{self.name}: {sentence} Or set 'alarm.stop' to false.")
+        self.has_warned = True
+        rank_zero_warn(f"{self.name}: {sentence}")
 
 
 class HybridDpo(DpoStage):

@@ -4,6 +4,9 @@ level   L1 bought after search · L2 bought in recommendation, same category · 
 L4 shown, not clicked · L5 same category, not shown · L6 other
 hybrid  items of a beam, re-sorted by the reward model: risen or clicked above fallen or low
 logged  items of levels L1–L3 above items of levels L4–L6
+
+One SID is one candidate, whatever the items behind it: rejected items of the chosen one's SID, or of an earlier
+rejected one's, are no candidates.
 """
 
 from collections.abc import Sequence
@@ -12,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from onesearch.metrics.preference_gate import Judgement, judge, new_places
 from onesearch.types import SearchContext
 
 BOUGHT, RECOMMENDED, CLICKED, SHOWN, SAME_CATEGORY, OTHER = range(6)
@@ -19,12 +23,28 @@ BOUGHT, RECOMMENDED, CLICKED, SHOWN, SAME_CATEGORY, OTHER = range(6)
 
 
 class PreferenceList(NamedTuple):
-    """One item above several others; items by row."""
+    """One item above several others, none where nothing is to be learnt; items by row."""
 
     context: SearchContext
     chosen: int
     rejected: tuple[int, ...]
     levels: tuple[int, ...]  # of the chosen item, then of each rejected one
+    judgement: Judgement | None = None  # of the reward model on the beam that the list comes from
+
+    def of_distinct_sids(self, item_codes: NDArray[np.int64]) -> "PreferenceList":
+        """Without rejected items whose SID another candidate of the list has.
+
+        Args:
+            item_codes: SIDs of the catalogue, [N, C].
+        """
+        seen, kept = {tuple(item_codes[self.chosen].tolist())}, []
+        for place, item in enumerate(self.rejected):
+            sid = tuple(item_codes[item].tolist())
+            if sid not in seen:
+                seen.add(sid)
+                kept.append(place)
+        rejected = tuple(self.rejected[place] for place in kept)
+        return self._replace(rejected=rejected, levels=(self.levels[0], *(self.levels[place + 1] for place in kept)))
 
 
 class Levels:
@@ -100,7 +120,7 @@ class Levels:
 def hybrid_list(
     context: SearchContext, items: Sequence[int], scores: NDArray[np.floating], levels: Levels, count: int
 ) -> PreferenceList | None:
-    """The preference list of one re-sorted beam, or None where the reward model changed nothing.
+    """The preference list of one re-sorted beam: without rejected items where the reward model changed nothing.
 
     Args:
         context: the search.
@@ -108,25 +128,26 @@ def hybrid_list(
         scores: the reward model's score of each, [X].
         levels: of the logged behaviour.
         count: most rejected items.
+
+    Returns:
+        None where the beam is empty.
     """
-    after = np.empty(len(items), dtype=np.int64)
-    after[np.argsort(-scores, kind="stable")] = np.arange(len(items))
-    risen = np.arange(len(items)) - after  # places gained
-    if len(items) < 2 or not risen.any():
+    if len(items) == 0:
         return None
+    judgement = judge(np.asarray(scores, np.float64), np.isin(items, context.clicked))
+    after = new_places(scores)
+    risen = np.arange(len(items)) - after  # places gained
     answers = set(levels.positives(context))
     clicked = [place for place, item in enumerate(items) if item in answers]
     # A click is better evidence than a rise; among several the one that the reward model places highest.
     chosen = min(clicked, key=lambda place: int(after[place])) if clicked else int(risen.argmax())
     lower = [place for place in range(len(items)) if items[place] not in answers and after[place] > after[chosen]]
     lower = [place for place in lower if risen[place] < 0 or after[place] >= len(items) // 2]
-    rejected = sorted(lower, key=lambda place: int(risen[place]))[:count]
-    if not rejected:
-        return None
+    rejected = sorted(lower, key=lambda place: int(risen[place]))[:count] if risen.any() else []
     kept = [items[chosen], *(items[place] for place in rejected)]
     level = levels.of(context, kept)
     # An item that rose without a click is taken at the level of a click: the reward model vouches for it.
-    return PreferenceList(context, kept[0], tuple(kept[1:]), (min(level[0], CLICKED), *level[1:]))
+    return PreferenceList(context, kept[0], tuple(kept[1:]), (min(level[0], CLICKED), *level[1:]), judgement)
 
 
 def logged_list(context: SearchContext, levels: Levels, count: int, rng: np.random.Generator) -> PreferenceList | None:

@@ -1,0 +1,98 @@
+"""Preference lists as columns: rewards and weights of all of them at once.
+
+r(q,i) = 2λ·Ctr·Cvr/(Ctr + Cvr),  w_l = clip(1/(r(q,i_w) − r(q,i_l)), 0, w_max): see `losses`.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from onesearch.log.counts import PairCounts
+from onesearch.losses import LEVEL_WEIGHTS, adaptive_reward, reward_gap_weight
+from onesearch.metrics.preference_gate import PairColumns
+from onesearch.tasks.preference import PreferenceList
+
+
+def rewards(
+    counts: PairCounts, queries: Sequence[str], items: NDArray[np.int64], levels: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """The adaptive reward r(q,i) of each row of three columns, [n]; λ/2 where nothing was counted.
+
+    Args:
+        counts: exposures, clicks and orders of (query, item), before the test boundary.
+        queries: normalised, [n].
+        items: rows, [n].
+        levels: of each item for its search, 0 for L1 to 5 for L6, [n].
+    """
+    n_pos, n_clk, n_ord = counts.total(queries, items).T.astype(np.float64)
+    found = adaptive_reward(*map(torch.from_numpy, (np.take(LEVEL_WEIGHTS, levels), n_pos, n_clk, n_ord)))
+    result: NDArray[np.float64] = found.numpy()
+    return result
+
+
+def list_table(
+    lists: Sequence[PreferenceList],
+    reference: Tensor,
+    counts: PairCounts,
+    item_ids: Sequence[str],
+    max_weight: float,
+) -> pa.Table:
+    """One row a list, as the artefact holds it.
+
+    Args:
+        lists: B lists, each with a rejected item.
+        reference: log-probabilities under the reference, the chosen item's first, [B, 1 + X]; padding is not read.
+        counts: of (query, item).
+        item_ids: of the item rows.
+        max_weight: w_max.
+    """
+    sizes = np.array([1 + len(one.rejected) for one in lists])
+    items = np.array([item for one in lists for item in (one.chosen, *one.rejected)], np.int64)
+    levels = np.array([level for one in lists for level in one.levels], np.int64)
+    queries = [one.context.query for one, size in zip(lists, sizes, strict=True) for _ in range(size)]
+    reward = rewards(counts, queries, items, levels)
+    starts = np.cumsum(sizes) - sizes
+    is_rejected = np.ones(len(items), bool)
+    is_rejected[starts] = False
+    of_chosen = np.repeat(reward[starts], sizes)
+    weights = reward_gap_weight(torch.from_numpy(of_chosen), torch.from_numpy(reward), max_weight).numpy()
+    logs = reference.double().numpy()[np.arange(reference.shape[1]) < sizes[:, None]]
+    names = pa.array(item_ids).take(pa.array(items))
+    everything, rejected = _offsets(sizes), _offsets(sizes - 1)
+    return pa.table(
+        {
+            "search_id": [one.context.search_id for one in lists],
+            "chosen": names.take(pa.array(starts)),
+            "reference_chosen": logs[starts],
+            "rejected": pa.ListArray.from_arrays(rejected, names.filter(pa.array(is_rejected))),
+            "reference_rejected": pa.ListArray.from_arrays(rejected, logs[is_rejected]),
+            "weights": pa.ListArray.from_arrays(rejected, weights[is_rejected]),
+            "levels": pa.ListArray.from_arrays(everything, levels),
+            "rewards": pa.ListArray.from_arrays(everything, reward),
+        }
+    )
+
+
+def _offsets(sizes: NDArray[np.int64]) -> pa.Array:
+    return pa.array(np.concatenate([[0], np.cumsum(sizes)]), pa.int32())
+
+
+def pair_columns(table: pa.Table) -> PairColumns:
+    """Every rejected item of a table of lists beside its chosen one."""
+    sizes = np.array([len(weights) for weights in table["weights"]])
+    numbers = np.repeat(np.arange(len(table)), sizes)
+    reward = table["rewards"].combine_chunks().flatten().to_numpy()
+    starts = np.cumsum(sizes + 1) - sizes - 1
+    is_rejected = np.ones(len(reward), bool)
+    is_rejected[starts] = False
+    return PairColumns(
+        numbers,
+        reward[starts][numbers] - reward[is_rejected],
+        table["weights"].combine_chunks().flatten().to_numpy(),
+        table["reference_chosen"].to_numpy()[numbers],
+        table["reference_rejected"].combine_chunks().flatten().to_numpy(),
+    )
