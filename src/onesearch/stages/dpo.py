@@ -203,8 +203,12 @@ class HybridDpo(DpoStage):
         super().on_predict_start()
         verify(self.run / "reward", "reward", [self.run / "quantizer"])
         self.reward = load_reward(self.run / "reward").to(self.device)
-        catalogue = Catalogue(self.khqe.item_embeddings, torch.from_numpy(self.khqe.item_codes), self.categories)
-        self.features = RewardFeatures(catalogue, self.item_counts, self.pair_counts)
+        items = Log.open(self.run / "log").items.to_pydict()
+        catalogue = Catalogue.of(items, self.khqe.item_embeddings, torch.from_numpy(self.khqe.item_codes))
+        history = self.reward.history
+        self.features = RewardFeatures(
+            catalogue, self.item_counts, self.pair_counts, history.short_size, history.long_size
+        )
 
     def propose(self, contexts: Sequence[SearchContext]) -> list[PreferenceList]:
         """Re-sort each beam; keep the lists whose order changed."""
