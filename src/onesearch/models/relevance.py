@@ -85,11 +85,11 @@ def fit_ordinal(cosine: Tensor, grades: Tensor) -> Ordinal:
         optimizer.zero_grad()
         slope, thresholds = _unpacked(parameters)
         loss = negative_log_likelihood(slope, thresholds, x, grades) + _RIDGE * parameters.square().sum()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         return loss
 
     with torch.enable_grad():  # Lightning validates without
-        optimizer.step(closure)  # type: ignore[no-untyped-call]
+        optimizer.step(closure)
     slope, thresholds = _unpacked(parameters.detach())
     return Ordinal(float(slope), tuple(thresholds.tolist()))
 

@@ -127,7 +127,7 @@ class RewardModel(nn.Module):
         if not self.training and isinstance(self.body, Towers):
             logits = self.calibrated(logits)
         cosine = cosine_similarity(inputs.item, inputs.query[:, None], dim=-1)
-        return RewardOutput(*logits, relevance=self.relevance(cosine))
+        return RewardOutput(logits.ctr, logits.cvr, logits.ctcvr, self.relevance(cosine))
 
     def calibrated(self, logits: Logits) -> Logits:
         """What was learnt where a share w of the unclicked was kept, as logits for all exposures."""

@@ -78,7 +78,11 @@ def _recorded(
     """The value of each attribute, the first where there are several: [A]."""
     first = {"Brand": brand, "Anchor": seller}
     first |= {kind: values[0] for kind, values in attributes or () if values}
-    return [*(first.get(kind) for kind in ATTRIBUTE_TYPES), "/".join(category or ()) or None, (category or [None])[0]]
+    return [
+        *(first.get(kind) for kind in ATTRIBUTE_TYPES),
+        "/".join(category or ()) or None,
+        category[0] if category else None,
+    ]
 
 
 def _all_values(

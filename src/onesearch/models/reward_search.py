@@ -33,11 +33,11 @@ _GROUP = 8
 def nearest(inputs: RewardInput, k: int) -> tuple[Tensor, Tensor]:
     """Soft search: cosines and positions of the `k` nearest behaviours, [B, X, k'] each, k' = min(k, T).
 
-    Where there are fewer, scores of `NOTHING` fill up. The embeddings are unit vectors.
+    Where there are fewer, scores below `NOTHING` fill up. The embeddings are unit vectors.
     """
     padding = torch.where(inputs.long_mask, 0.0, 2 * NOTHING).to(inputs.item.dtype)
     similarity = torch.baddbmm(padding[:, None], inputs.item, inputs.long.transpose(1, 2))
-    return best(similarity.clamp(min=NOTHING), k)
+    return best(similarity, k)
 
 
 def latest_of_category(inputs: RewardInput, k: int) -> tuple[Tensor, Tensor]:
@@ -72,7 +72,7 @@ def best(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
         values, positions = scores.topk(k, dim=-1, sorted=False)
         return values, positions
     num = -(-length // _GROUP)
-    grouped = pad(scores, (0, num * _GROUP - length), value=2 * NOTHING).unflatten(-1, (_GROUP, num))
+    grouped = pad(scores, (0, num * _GROUP - length), value=4 * NOTHING).unflatten(-1, (_GROUP, num))
     groups = grouped.amax(-2).topk(k, dim=-1, sorted=False).indices
     members = grouped.gather(-1, groups.unsqueeze(-2).expand(*groups.shape[:-1], _GROUP, k)).flatten(-2)
     values, chosen = members.topk(k, dim=-1, sorted=False)
@@ -118,4 +118,5 @@ def gathered(inputs: RewardInput, positions: Tensor) -> Tensor:
     rows = (positions + torch.arange(num_searches, device=positions.device)[:, None, None] * length).flatten()
     vectors = inputs.long.reshape(-1, width).index_select(0, rows)
     gaps = one_hot(inputs.long_gap.flatten().index_select(0, rows), NUM_TIME_GAPS).to(vectors.dtype)
-    return torch.cat([vectors, gaps], dim=-1).unflatten(0, positions.shape)
+    behaviors: Tensor = torch.cat([vectors, gaps], dim=-1).unflatten(0, positions.shape)
+    return behaviors

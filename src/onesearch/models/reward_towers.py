@@ -118,7 +118,7 @@ class Towers(nn.Module):
         seen = self._places(inputs.position)
         logits[0] = logits[0] + seen[..., 0]
         if len(logits) < len(TOWERS):
-            return Logits(*logits, product_logit(*logits))
+            return Logits(logits[0], logits[1], product_logit(*logits))
         return Logits(logits[0], logits[1], logits[2] + seen[..., 1])
 
     def _places(self, position: Tensor) -> Tensor:

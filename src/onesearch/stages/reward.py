@@ -109,10 +109,10 @@ class RewardStage(Stage):
     def on_validation_epoch_end(self) -> None:
         """AUC, GAUC, log loss and calibration error of each tower; GAUC of the score, which is no probability."""
         for name in self.lists:
-            values = self._metrics(name).compute()
+            values = _of(self.lists, name).compute()
             kept = {key: value for key, value in values.items() if name != "score" or key == "gauc"}
             self.log_dict({f"{self._validated}/{name}_{key}": value for key, value in kept.items()}, sync_dist=False)
-            self._metrics(name).reset()
+            _of(self.lists, name).reset()
 
     def on_test_start(self) -> None:
         """Judge what the fit handed on, unless a checkpoint is named."""
@@ -124,14 +124,14 @@ class RewardStage(Stage):
         """Collect predictions on the test split, also as they are for a place on the page that is known."""
         self._collect(batch)
         output, targets = self.model(batch.inputs), _targets(batch.labels, batch.inputs.mask)
-        for name, metrics in self.placed.items():
+        for name in self.placed:
             label, at = targets[name]
-            metrics.update(getattr(output, name).sigmoid(), label, at)
+            _of(self.placed, name).update(getattr(output, name).sigmoid(), label, at)
 
     def on_test_epoch_end(self) -> None:
         """Write the figures beside those of the comparison, and draw what the probabilities are worth."""
-        lists = {name: self._metrics(name).lists() for name in self.lists}
-        found = {name: self._metrics(name).compute() for name in self.lists}
+        lists = {name: _of(self.lists, name).lists() for name in self.lists}
+        found = {name: _of(self.lists, name).compute() for name in self.lists}
         figures = {name: _rounded(values) for name, values in found.items()}
         towers = {name: figures[name] for name in TOWERS if figures[name]}
         if not towers:
@@ -143,9 +143,9 @@ class RewardStage(Stage):
             values |= {"ece_equal_counts": round(expected_calibration_error(predicted, happened, 15, True), 5)}
             values |= {"num": len(happened), "positives": int(happened.sum()), "predicted": round(predicted.mean(), 5)}
         self.log_dict({f"test/{name}_{key}": v for name, values in towers.items() for key, v in values.items()})
-        placed = {name: _rounded(metrics.compute()) for name, metrics in self.placed.items() if name in towers}
-        for metrics in (*self.lists.values(), *self.placed.values()):
-            metrics.reset()
+        placed = {name: _rounded(_of(self.placed, name).compute()) for name in self.placed if name in towers}
+        for part, name in [(self.lists, name) for name in self.lists] + [(self.placed, name) for name in self.placed]:
+            _of(part, name).reset()
         if self.trainer.is_global_zero and not is_trial(self.trainer):
             told = {
                 "towers": towers,
@@ -215,14 +215,9 @@ class RewardStage(Stage):
         output: RewardOutput = self.model(batch.inputs._replace(position=hidden))
         labels, mask = batch.labels, batch.inputs.mask
         for name, (label, at) in _targets(labels, mask).items():
-            self._metrics(name).update(getattr(output, name).sigmoid(), label, at)
-        self._metrics("score").update(self.model.score(output), labels.clicked, mask)
+            _of(self.lists, name).update(getattr(output, name).sigmoid(), label, at)
+        _of(self.lists, "score").update(self.model.score(output), labels.clicked, mask)
         return output
-
-    def _metrics(self, name: str) -> ListMetrics:
-        metrics = self.lists[name]
-        assert isinstance(metrics, ListMetrics)
-        return metrics
 
 
 _SEEN = ("num_searches", "num_exposures", "num_clicks", "num_orders", "num_drawn_searches")
@@ -252,3 +247,9 @@ def _rounded(values: dict[str, Tensor]) -> dict[str, float]:
 
 def _plain(bins: Any) -> dict[str, list[float]]:
     return {name: [round(float(value), 6) for value in values] for name, values in bins._asdict().items()}
+
+
+def _of(part: nn.ModuleDict, name: str) -> ListMetrics:
+    metrics = part[name]
+    assert isinstance(metrics, ListMetrics)
+    return metrics
