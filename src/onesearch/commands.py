@@ -11,8 +11,8 @@ from rich.console import Console
 
 from onesearch.log.sources import Source
 from onesearch.log.split import Split
-from onesearch.serve.settings import Batching, Limits, Memory
 from onesearch.serve.reranking import Reranking
+from onesearch.serve.settings import Batching, Limits, Memory
 from onesearch.simulate.marketplace import Marketplace
 from onesearch.tasks.prompt import Views
 

@@ -243,3 +243,23 @@ class Khqe:
         self.item_codes = np.concatenate([self.item_codes, added.item_codes])
         self.item_embeddings = torch.cat([self.item_embeddings, added.item_embeddings])
         self.priority = np.concatenate([self.priority, added.items["priority"].to_numpy()])
+
+
+def query_embeddings(run: Path, queries: Sequence[str]) -> Tensor:
+    """e° of queries as `run/quantizer` has them; those that it never saw are encoded now: [n, D].
+
+    Args:
+        run: the run folder.
+        queries: normalised.
+    """
+    folder = run / "quantizer"
+    known = pq.read_table(folder / "queries.parquet", columns=["query"])["query"].to_pylist()
+    row_of = {query: row for row, query in enumerate(known)}
+    new = [query for query in dict.fromkeys(queries) if query not in row_of]
+    embeddings = load_file(folder / "embeddings.safetensors")["queries"]
+    if new:
+        verify(run / "encoder", "encoder")
+        encoder = KeywordEncoder(TextEncoder.load(run / "encoder"), Lexicon.load(folder / "lexicon.json"))
+        row_of |= {query: len(known) + place for place, query in enumerate(new)}
+        embeddings = torch.cat([embeddings, encoder.embed(new).to(embeddings)])
+    return embeddings[[row_of[query] for query in queries]]

@@ -3,12 +3,14 @@
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 import torch
 from safetensors.torch import save_file
 
 from onesearch.artifacts import write_json
-from onesearch.data.reward import NegativeDrawer, candidates_of, labels_of, read_catalogue
-from onesearch.types import SearchContext
+from onesearch.data.reward import NegativeDrawer, RewardData, candidates_of, kept_places, positions_of, read_catalogue
+from onesearch.data.reward_rows import KeptRows
+from onesearch.types import SearchContext, UserError
 
 
 def search(**fields):
@@ -57,14 +59,93 @@ def test_draws_repeat_with_the_seed():
     assert [drawer().draw(context) for _ in range(3)] == [drawer().draw(context)] * 3
 
 
-def test_labels_and_padding():
-    """Item 2 clicked and bought, 3 bought elsewhere without a click: no order of this list."""
-    contexts = [search(clicked=(2,), purchased=(2, 3), impressed=(2, 3)), search(clicked=(1,))]
-    labels = labels_of(contexts, [[2, 3], [1]], orders_known=True)
-    assert labels.clicked.tolist() == [[1, 0], [1, 0]]
-    assert labels.purchased.tolist() == [[1, 0], [0, 0]]
-    assert labels.drawn.tolist() == [False, True]
-    assert labels.orders_known.tolist() == [True, True]
+def test_places_on_the_page():
+    """Shown 4 7 5, of the list 5 9: the third place, and none recorded; nothing recorded at all."""
+    assert positions_of(search(impressed=(4, 7, 5)), [5, 9]) == [3, 0]
+    assert positions_of(search(impressed=None), [5]) == [0]
+
+
+def test_clicked_ones_are_kept_and_a_share_of_the_others():
+    """400 lists of 20 with one click and one place of padding: every click, and .25 of 18·400 ± 4 deviations."""
+    clicked, shown = np.zeros((400, 20), bool), np.ones((400, 20), bool)
+    clicked[:, 3], shown[:, 19] = True, False
+    places = kept_places(clicked, shown, 0.25, (0, 0, range(400)))
+    assert ((places == 3).sum(1) == 1).all()
+    assert not (places == 19).any()
+    others = int((places >= 0).sum()) - 400
+    assert abs(others - 1800) < 4 * (7200 * 0.25 * 0.75) ** 0.5
+    for row in places.tolist():
+        kept = [place for place in row if place >= 0]
+        assert kept == sorted(set(kept)) and row == kept + [-1] * (len(row) - len(kept))
+
+
+def test_what_is_kept_hangs_on_seed_epoch_and_search_alone():
+    """Not on which searches are drawn beside it."""
+    clicked, shown = np.zeros((2, 30), bool), np.ones((2, 30), bool)
+
+    def kept(*chance, at=0):
+        return [place for place in kept_places(clicked, shown, 0.5, chance)[at].tolist() if place >= 0]
+
+    assert kept(0, 0, [7, 8]) == kept(0, 0, [9, 7], at=1)
+    assert len({tuple(kept(*chance, [7, 8])) for chance in ((0, 0), (0, 1), (1, 0))}) == 3
+
+
+def ready(run, **options):
+    data = RewardData(run, batch_size=16, **options)
+    data.setup("fit")
+    return data
+
+
+def test_rows_that_are_kept_are_those_that_are_built(tiny_run):
+    """In any order and with any neighbours; without memory nothing is kept."""
+    data = ready(tiny_run)
+    found = data.examples["fit"]
+    kept, built = (KeptRows(data.features, found.searches, found.candidates, size) for size in (1.0, 0.0))
+    for index in ([5, 0, 17], [3]):
+        for one, other in zip(kept.take(index), built.take(index), strict=True):
+            assert torch.equal(one, other)
+    assert kept.kept is not None and built.kept is None
+
+
+def test_an_epoch_is_another_order_which_the_seed_fixes(tiny_run):
+    """The order of epoch 3 is the same for who goes on and who starts there."""
+
+    def order(data, epoch):
+        loader = data.train_dataloader()
+        loader.sampler.set_epoch(epoch)
+        return list(loader.sampler)
+
+    data = ready(tiny_run)
+    assert order(data, 3) == order(ready(tiny_run), 3) != order(data, 2)
+    assert order(ready(tiny_run, seed=1), 3) != order(data, 3)
+    assert sorted(order(data, 3)) == list(range(len(data.examples["fit"].queries)))
+
+
+def test_labels_of_a_batch(tiny_run):
+    """Clicked ones first; of a log that records both, bought ones are clicked ones; anonymous negatives are drawn.
+
+    With a tenth of the negatives the clicks stay, with the places on the page where they were shown.
+    """
+    data, thin = ready(tiny_run), ready(tiny_run, keep_negatives=0.1)
+    batches, thinned = (list(found._loader("fit", shuffle=False)) for found in (data, thin))
+    for batch, few in zip(batches, thinned, strict=True):
+        labels, mask = batch.labels, batch.inputs.mask
+        assert (labels.purchased <= labels.clicked).all() and not labels.clicked[~mask].any()
+        assert (labels.kept == 1).all() and torch.allclose(few.labels.kept, torch.tensor(0.1))
+        assert torch.equal(few.labels.clicked.sum(1), labels.clicked.sum(1))
+        assert ((batch.inputs.position > 0) <= ~labels.drawn[:, None] & mask).all()
+        at, kept = labels.clicked > 0, few.labels.clicked > 0
+        assert torch.equal(few.inputs.item[kept], batch.inputs.item[at])
+        assert torch.equal(few.inputs.position[kept], batch.inputs.position[at])
+    assert sum(int(few.inputs.mask.sum()) for few in thinned) < 0.5 * sum(int(b.inputs.mask.sum()) for b in batches)
+    assert sum(float(batch.labels.purchased.sum()) for batch in batches) > 0
+    assert any(batch.labels.drawn.any() for batch in batches)
+
+
+def test_a_share_is_a_share(tmp_path):
+    for share in (0.0, 1.5):
+        with pytest.raises(UserError, match="keep_negatives"):
+            RewardData(tmp_path, keep_negatives=share)
 
 
 def test_catalogue_is_read_in_item_order(tmp_path):
@@ -74,7 +155,9 @@ def test_catalogue_is_read_in_item_order(tmp_path):
     )
     write_json(tmp_path / "spec.json", {"rq_sizes": [4], "opq_sizes": [5]})
     save_file({"items": torch.eye(2), "queries": torch.eye(2)}, tmp_path / "embeddings.safetensors")
-    catalogue = read_catalogue(tmp_path, [["a"], None])
+    empty = dict.fromkeys(("title", "brand", "seller", "price", "attributes"), [None] * 2)
+    items = {**empty, "category": [["a"], None]}
+    catalogue = read_catalogue(tmp_path, items)
     assert catalogue.codes.tolist() == [[1, 2], [3, 4]]
     assert catalogue.categories.tolist() == [0, -1]
     assert torch.equal(catalogue.embeddings, torch.eye(2))

@@ -8,7 +8,7 @@ import torch
 from sklearn.metrics import roc_auc_score
 from torchmetrics.functional.classification import binary_calibration_error
 
-from onesearch.metrics.calibration import expected_calibration_error, reliability
+from onesearch.metrics.calibration import equal_counts, expected_calibration_error, reliability, wilson
 from onesearch.metrics.grouped_auc import grouped_auc
 
 
@@ -31,6 +31,34 @@ def test_ece_equals_torchmetrics():
     probability, label = rng.random(2000), rng.integers(0, 2, 2000)
     theirs = binary_calibration_error(torch.tensor(probability), torch.tensor(label), n_bins=15, norm="l1")
     assert expected_calibration_error(probability, label) == pytest.approx(theirs.item(), abs=1e-6)
+
+
+def test_bins_of_equal_counts():
+    """Five cases in two bins: the three least likely, then two; .1 .2 .3 → .2, one of three; .4 .9 → .65, both."""
+    predicted, observed, num = equal_counts([0.9, 0.1, 0.3, 0.2, 0.4], [1, 0, 1, 0, 1], num_bins=2)
+    assert num.tolist() == [3, 2]
+    assert predicted.tolist() == pytest.approx([0.2, 0.65])
+    assert observed.tolist() == pytest.approx([1 / 3, 1])
+    ece = expected_calibration_error([0.9, 0.1, 0.3, 0.2, 0.4], [1, 0, 1, 0, 1], 2, by_counts=True)
+    assert ece == pytest.approx((3 * (1 / 3 - 0.2) + 2 * 0.35) / 5)
+    assert len(equal_counts([0.5], [1], num_bins=10).num) == 1
+
+
+def test_equal_counts_show_what_equal_widths_hide():
+    """Rates of 1% and 3%, both called 2%: in one bin of equal width the errors cancel, in two of equal counts not."""
+    predicted = np.repeat([0.0199, 0.0201], 1000)
+    labels = np.concatenate([np.arange(1000) < 10, np.arange(1000) < 30])
+    assert expected_calibration_error(predicted, labels) < 1e-6
+    assert expected_calibration_error(predicted, labels, 2, by_counts=True) == pytest.approx(0.01, abs=2e-4)
+
+
+def test_wilson_interval_against_its_equation():
+    """Its ends are the rates p for which (observed − p)² = z²·p(1 − p)/n; none of ten does not mean none ever."""
+    shares, num = np.array([0.0, 0.3, 1.0]), np.array([10, 50, 7])
+    low, high = wilson(shares, num)
+    for end in (low, high):
+        np.testing.assert_allclose((shares - end) ** 2, 1.96**2 * end * (1 - end) / num, atol=1e-12)
+    assert low[0] == pytest.approx(0) and 0.2 < high[0] < 0.3
 
 
 def test_nothing_predicted_is_nan():

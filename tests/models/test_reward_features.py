@@ -14,6 +14,7 @@ from onesearch.models.reward_features import (
     number_categories,
     profile_words,
 )
+from onesearch.models.reward_items import ItemFacts
 from onesearch.types import SearchContext
 
 NO_DAY = NUM_TIME_GAPS - 1
@@ -38,7 +39,7 @@ def search(**fields):
 def features(**sizes):
     embeddings = torch.nn.functional.normalize(torch.randn(4, 3, generator=torch.Generator().manual_seed(0)), dim=-1)
     codes = torch.tensor([[0, 0], [1, 2], [2, 4], [3, 6]])
-    catalogue = Catalogue(embeddings, codes, torch.tensor([0, 0, 1, -1]))
+    catalogue = Catalogue(embeddings, codes, torch.tensor([0, 0, 1, -1]), ItemFacts.unknown(4))
     return RewardFeatures(catalogue, FixedCounts(), FixedCounts(), **sizes)
 
 
@@ -70,11 +71,27 @@ def test_nothing_known_at_all():
 
 
 def test_statistics_by_hand():
-    """Item 2 on day 100: 102 exposures, 2 clicks, no order; (tv, 2): 2 exposures, 2 clicks."""
-    statistics = features().rows([search()], [[2]]).statistics[0, 0].tolist()
+    """Item 2 on day 100: 102 exposures, 2 clicks, no order, 14 and none of the last 14 days; (tv, 2): 2 and 2.
+
+    No facts are recorded, and there is no history: of the rest only the shopper's rates, (0 + 1)/(0 + 2) and 1/10, and
+    the query's one word are not zero.
+    """
+    statistics = features().rows([search()], [[2]]).statistics[0, 0]
     item = [math.log(103), math.log(3), 0, 3 / 112, 1 / 12]
     pair = [math.log(3), math.log(3), 0, 3 / 12, 1 / 12]
-    assert statistics == pytest.approx(item + pair)
+    lately = [math.log(15), 0, 0, 1 / 24, 1 / 10]
+    assert statistics[:15].tolist() == pytest.approx(item + pair + lately)
+    rest = statistics[15:]
+    assert rest[rest != 0].tolist() == pytest.approx([0.5, 0.1, 1])
+
+
+def test_candidates_are_chosen_with_their_figures():
+    """Places 1 and 0 of the first list, place 0 and none of the second."""
+    rows = features().rows([search(), search()], [[1, 2], [3, 0]])
+    chosen = rows.choose(torch.tensor([[1, 0], [0, -1]]))
+    assert chosen.candidates.tolist() == [[2, 1], [3, -1]]
+    assert torch.equal(chosen.statistics[0, 0], rows.statistics[0, 1])
+    assert torch.equal(chosen.matches[0, 1], rows.matches[0, 0])
 
 
 def test_gather_masks_padding():

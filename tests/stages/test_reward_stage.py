@@ -19,8 +19,10 @@ from onesearch.data.reward import RewardData
 from onesearch.log.prepare import prepare
 from onesearch.log.schema import table_of
 from onesearch.log.sources.source import Raw, Source
+from onesearch.metrics.list_metrics import ListMetrics
 from onesearch.models.reward import load_reward
-from onesearch.stages.reward import ListMetrics, RewardStage
+from onesearch.models.reward_towers import RewardSize
+from onesearch.stages.reward import RewardStage
 from onesearch.stages.stage import Optimization
 
 NUM_ITEMS, NUM_USERS, NUM_DAYS = 8, 6, 12
@@ -68,10 +70,17 @@ def make_run(run, recorded=True):
     return run
 
 
-def fit(run, epochs):
+def fit(run, epochs, **options):
     lightning.seed_everything(0)
-    stage = RewardStage(run, optimization=Optimization(lr=5e-3))
-    trainer = lightning.Trainer(
+    stage = RewardStage(run, optimization=Optimization(lr=5e-3), **options)
+    data = RewardData(run, batch_size=16, num_drawn=4)
+    trainer = silent(run, epochs)
+    trainer.fit(stage, data)
+    return stage, trainer
+
+
+def silent(run, epochs=1):
+    return lightning.Trainer(
         max_epochs=epochs,
         accelerator="cpu",
         logger=False,
@@ -80,8 +89,6 @@ def fit(run, epochs):
         enable_model_summary=False,
         default_root_dir=run,
     )
-    trainer.fit(stage, RewardData(run, batch_size=16, num_drawn=4))
-    return stage, trainer
 
 
 def test_learns_tastes_and_hands_them_on(tmp_path):
@@ -100,9 +107,9 @@ def test_learns_tastes_and_hands_them_on(tmp_path):
     assert torch.equal(again.score(again(batch.inputs)), model.score(model(batch.inputs)))
 
 
-def ready_data(run):
+def ready_data(run, split="fit"):
     data = RewardData(run)
-    data.setup("fit")
+    data.setup(split)
     return data
 
 
@@ -116,15 +123,32 @@ def test_a_log_without_impressions_and_orders_says_so(tmp_path):
     assert not stage.model.orders_known
 
 
-def test_unknown_queries_read_as_zeros(tmp_path):
-    """A query that the quantizer never saw has no embedding: zeros, so its relevance is ½ for every item."""
-    data = ready_data(make_run(tmp_path))
-    assert data.query_of == {"item": 0}
-    assert torch.equal(data.query_embeddings[1], torch.zeros(NUM_ITEMS))
+@pytest.mark.parametrize("architecture", ["popularity", "dcnv2"])
+def test_what_it_is_compared_with_has_a_folder_of_its_own(tmp_path, architecture):
+    """Popularity has nothing to step with; both are judged on the test split by what they handed on."""
+    run = make_run(tmp_path)
+    stage, _ = fit(run, epochs=2, name=f"reward_{architecture}", size=RewardSize(architecture=architecture))
+    facts = verify(run / f"reward_{architecture}", "reward", [run / "log", run / "quantizer"]).facts
+    assert facts["architecture"] == architecture
+    assert facts["validation"] == "held out"
+    assert (len(list(stage.parameters())) == 0) is (architecture == "popularity")
+    assert not (run / "reward").exists()
+    silent(run).test(stage, RewardData(run), verbose=False)
+    told = json.loads((run / f"reward_{architecture}_test.json").read_text())
+    assert told["architecture"] == architecture
+    assert (run / f"reward_{architecture}_test.png").read_bytes().startswith(b"\x89PNG")
+    searches = ready_data(run, "test").examples["test"]
+    ctr = told["towers"]["ctr"]
+    assert ctr["num"] == (searches.candidates >= 0).sum() == 4 * len(searches.queries)
+    assert ctr["positives"] == searches.clicked.sum()
+    assert sum(told["reliability"]["ctr"]["num"]) == ctr["num"]
 
 
 def test_list_metrics_by_hand():
-    """Lists .9 .1 | .6 .8 with clicks on .9 and .6: AUC 3/4, GAUC ½; nothing is said where one class is missing."""
+    """Lists .9 .1 | .6 .8 with clicks on .9 and .6: AUC 3/4, GAUC ½; nothing is said where one class is missing.
+
+    A wider list pads the others.
+    """
     metrics = ListMetrics()
     metrics.update(torch.tensor([[0.9, 0.1]]), torch.tensor([[1.0, 0.0]]), torch.ones(1, 2).bool())
     metrics.update(torch.tensor([[0.6, 0.8]]), torch.tensor([[1.0, 0.0]]), torch.ones(1, 2).bool())
@@ -133,6 +157,10 @@ def test_list_metrics_by_hand():
     assert values["gauc"].item() == pytest.approx(0.5)
     want = -(torch.tensor([0.9, 0.9, 0.6, 0.2]).log().mean())
     assert values["log_loss"].item() == pytest.approx(want.item())
+    metrics.update(torch.tensor([[0.5, 0.6, 0.7]]), torch.zeros(1, 3), torch.tensor([[True, True, False]]))
+    lists = metrics.lists()
+    assert lists.mask.tolist() == [[True, True, False]] * 3
+    assert lists.probabilities.tolist() == pytest.approx([0.9, 0.1, 0.6, 0.8, 0.5, 0.6])
     metrics.reset()
     metrics.update(torch.rand(1, 2), torch.zeros(1, 2), torch.ones(1, 2).bool())
     assert metrics.compute() == {}

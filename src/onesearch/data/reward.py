@@ -9,11 +9,10 @@ import json
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import lightning
 import numpy as np
-import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file
@@ -21,24 +20,31 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from onesearch.artifacts import verify
-from onesearch.behavior.window import PADDING, window
+from onesearch.behavior.window import PADDING
+from onesearch.data.reward_rows import KeptRows
+from onesearch.data.shuffled import Shuffled
+from onesearch.khqe import query_embeddings
 from onesearch.log.prepared import Log
 from onesearch.log.searches import Searches, items_of, pairs_of
 from onesearch.models.reward import RewardBatch, RewardLabels
-from onesearch.models.reward_features import Catalogue, RewardFeatures, number_categories
+from onesearch.models.reward_features import Catalogue, RewardFeatures
 from onesearch.sid.spec import SidSpec
 from onesearch.sid.table import read_codes
-from onesearch.types import SearchContext
+from onesearch.types import SearchContext, UserError
 
 Rows: TypeAlias = NDArray[np.int64]
 
 
 class Examples(NamedTuple):
-    """All searches of some splits that have candidates; a batch builds the features of its own."""
+    """All searches of some splits that have candidates, with what happened to these."""
 
     searches: Searches  # [S]
     candidates: NDArray[np.int32]  # [S, X] item rows, −1 is padding
     queries: Tensor  # [S] int64, row of the query's embedding
+    clicked: NDArray[np.bool_]  # [S, X]
+    purchased: NDArray[np.bool_]  # [S, X] clicked and ordered
+    position: NDArray[np.int64]  # [S, X] place where each was shown, from 1; 0: not recorded
+    drawn: NDArray[np.bool_]  # [S] negatives were drawn
     orders_known: bool
 
 
@@ -46,73 +52,161 @@ class RewardData(lightning.LightningDataModule):
     """Searches with their candidates.
 
     Args:
-        run: the run folder; reads `run/log` and `run/quantizer`.
+        run: the run folder; reads `run/log`, `run/quantizer` and, for queries that this never saw, `run/encoder`.
         batch_size: searches a step.
-        num_candidates: most candidates of a search; clicked ones first, then in display order.
+        num_candidates: most candidates of a search; clicked ones first, then in display order. Where more were shown,
+            the rest is lost, and the rates that are learnt are too high: `keep_negatives` thins them out fairly.
         num_drawn: negatives drawn for a search whose impressions are not recorded.
+        keep_negatives: share of the unclicked exposures that an epoch learns from, another draw in each; clicked ones
+            are always kept. The model puts its probabilities right again.
         short_size: latest clicks of the short history.
         long_size: latest clicks of the long history.
         fit_splits: the splits of the log to learn from.
-        seed: of the drawn negatives.
+        memory: gigabytes of features that are kept from one epoch to the next; what would take more is built anew.
+        seed: of the drawn negatives, the kept ones, and the order of the epochs.
+
+    Raises:
+        UserError: `keep_negatives` is no share.
     """
 
     def __init__(
         self,
         run: Path,
         batch_size: int = 128,
-        num_candidates: int = 20,
+        num_candidates: int = 100,
         num_drawn: int = 9,
+        keep_negatives: float = 1.0,
         short_size: int = 5,
         long_size: int = 200,
         fit_splits: tuple[str, ...] = ("train",),
+        memory: float = 2.0,
         seed: int = 0,
     ) -> None:
         super().__init__()
+        if not 0 < keep_negatives <= 1:
+            raise UserError(f"RewardData has keep_negatives {keep_negatives}: give a share above 0, 1 to keep all.")
         self.run = Path(run)
         self.batch_size = batch_size
         self.num_candidates = num_candidates
         self.num_drawn = num_drawn
+        self.keep_negatives = keep_negatives
         self.short_size = short_size
         self.long_size = long_size
         self.fit_splits = fit_splits
+        self.memory = memory
         self.seed = seed
 
     def setup(self, stage: str) -> None:
         """Choose the candidates."""
         verify(self.run / "quantizer", "quantizer", [self.run / "log"])
         log = Log.open(self.run / "log")
-        catalogue = read_catalogue(self.run / "quantizer", log.items["category"].to_pylist())
+        catalogue = read_catalogue(self.run / "quantizer", log.items.to_pydict())
         self.features = RewardFeatures(catalogue, log.item_counts, log.pair_counts, self.short_size, self.long_size)
-        self.query_of, self.query_embeddings = _read_queries(self.run / "quantizer")
         fit = log.contexts(*self.fit_splits)
+        splits = {"fit": fit, "validation": log.contexts("validation"), "test": log.contexts("test")}
+        wanted = {"fit": ("fit", "validation"), "validate": ("validation",), "test": ("test",)}[stage]
+        queries = sorted({query for name in wanted for query in splits[name].queries()})
+        self.query_of = {query: row for row, query in enumerate(queries)}
+        self.query_embeddings = query_embeddings(self.run, queries)
         drawer = NegativeDrawer(fit, catalogue.categories.numpy(), self.num_drawn, self.seed)
         orders_known = bool(fit.num_purchases.any())
-        self.fit_examples = self._examples(fit, drawer, orders_known)
-        self.validation_examples = self._examples(log.contexts("validation"), drawer, orders_known)
+        self.examples = {name: self._examples(splits[name], drawer, orders_known) for name in wanted}
+        self.rows = {
+            name: KeptRows(self.features, found.searches, found.candidates, self.memory)
+            for name, found in self.examples.items()
+        }
 
     def train_dataloader(self) -> DataLoader[RewardBatch]:
-        """Shuffled batches."""
-        return self._loader(self.fit_examples, shuffle=True)
+        """Batches in an order that seed and epoch fix."""
+        return self._loader("fit", shuffle=True)
 
     def val_dataloader(self) -> DataLoader[RewardBatch]:
         """The validation split in time order."""
-        return self._loader(self.validation_examples, shuffle=False)
+        return self._loader("validation", shuffle=False)
+
+    def test_dataloader(self) -> DataLoader[RewardBatch]:
+        """The test split in time order."""
+        return self._loader("test", shuffle=False)
 
     def _examples(self, searches: Searches, drawer: "NegativeDrawer", orders_known: bool) -> Examples:
-        candidates = np.full((len(searches), self.num_candidates), PADDING, np.int32)
+        shape = len(searches), self.num_candidates
+        candidates = np.full(shape, PADDING, np.int32)
+        clicked, purchased = np.zeros(shape, bool), np.zeros(shape, bool)
+        position = np.zeros(shape, np.int64)
         queries = torch.empty(len(searches), dtype=torch.int64)
+        drawn = np.zeros(len(searches), bool)
         for place, context in enumerate(searches):
             shown = candidates_of(context, self.num_candidates, drawer)
             candidates[place, : len(shown)] = shown
-            queries[place] = self.query_of.get(context.query, len(self.query_of))
+            clicked[place, : len(shown)] = np.isin(shown, context.clicked)
+            purchased[place, : len(shown)] = np.isin(shown, context.purchased)
+            position[place, : len(shown)] = positions_of(context, shown)
+            drawn[place] = context.impressed is None
+            queries[place] = self.query_of[context.query]
         lengths = (candidates != PADDING).sum(1)
-        kept = np.flatnonzero(lengths)
-        candidates = candidates[kept, : lengths.max(initial=0)]
-        return Examples(searches.take(kept), candidates, queries[torch.from_numpy(kept)], orders_known)
+        at, width = np.flatnonzero(lengths), int(lengths.max(initial=0))
+        clicked, purchased = clicked[at, :width], purchased[at, :width]
+        return Examples(
+            searches.take(at),
+            candidates[at, :width],
+            queries[torch.from_numpy(at)],
+            clicked,
+            clicked & purchased,
+            position[at, :width],
+            drawn[at],
+            orders_known,
+        )
 
-    def _loader(self, examples: Examples, shuffle: bool) -> DataLoader[RewardBatch]:
-        collate = partial(_batch, examples, self.features, self.query_embeddings)
-        return DataLoader(range(len(examples.queries)), self.batch_size, shuffle, collate_fn=collate)  # type: ignore[arg-type]
+    def _loader(self, name: str, shuffle: bool) -> DataLoader[RewardBatch]:
+        places: Any = range(len(self.examples[name].queries))
+        sampler = Shuffled(places, self.seed) if shuffle else None
+        collate = partial(self._batch, name, self.keep_negatives if name == "fit" else 1.0)
+        return DataLoader(places, self.batch_size, sampler=sampler, collate_fn=collate)
+
+    def _batch(self, name: str, keep: float, index: list[int]) -> RewardBatch:
+        found, rows = self.examples[name], self.rows[name].take(index)
+        clicked, purchased, position = (
+            torch.from_numpy(part[index]) for part in (found.clicked, found.purchased, found.position)
+        )
+        if keep < 1:
+            epoch = self.trainer.current_epoch if self.trainer is not None else 0
+            places = kept_places(found.clicked[index], rows.candidates.numpy() >= 0, keep, (self.seed, epoch, index))
+            rows = rows.choose(places)
+            clicked, purchased, position = (
+                part.gather(1, places.clamp(min=0)) * (places >= 0) for part in (clicked, purchased, position)
+            )
+        width = rows.candidates.shape[1]
+        labels = RewardLabels(
+            clicked=clicked[:, :width].float(),
+            purchased=purchased[:, :width].float(),
+            orders_known=torch.full((len(index),), found.orders_known),
+            drawn=torch.from_numpy(found.drawn[index]),
+            kept=torch.full((len(index),), keep),
+        )
+        inputs = self.features.gather(rows, self.query_embeddings[found.queries[index]])
+        return RewardBatch(inputs._replace(position=position[:, :width]), labels)
+
+
+def kept_places(
+    clicked: NDArray[np.bool_], shown: NDArray[np.bool_], keep: float, chance: tuple[int, int, Sequence[int]]
+) -> Tensor:
+    """Places of the candidates that an epoch learns from: the clicked, and a share of the others.
+
+    Args:
+        clicked: [B, X].
+        shown: candidates that exist, [B, X].
+        keep: the share.
+        chance: seed, epoch and the number of each search: nothing else decides.
+
+    Returns:
+        [B, X'] int64 in their order, −1 behind them; X' at least 1.
+    """
+    seed, epoch, numbers = chance
+    draws = np.stack([np.random.default_rng((seed, epoch, number)).random(shown.shape[1]) for number in numbers])
+    stays = shown & (clicked | (draws < keep))
+    order = np.argsort(~stays, axis=1, kind="stable")
+    places = np.where(np.take_along_axis(stays, order, 1), order, PADDING)
+    return torch.from_numpy(places[:, : max(1, stays.sum(1).max())])
 
 
 class NegativeDrawer:
@@ -155,52 +249,20 @@ def candidates_of(context: SearchContext, most: int, drawer: NegativeDrawer) -> 
     return list(dict.fromkeys(context.clicked + others))[:most]
 
 
-def labels_of(
-    contexts: Sequence[SearchContext], candidates: Sequence[Sequence[int]], orders_known: bool
-) -> RewardLabels:
-    """What happened to each candidate.
-
-    Args:
-        contexts: B searches.
-        candidates: item rows of each search; −1 is padding.
-        orders_known: whether the log records orders.
-    """
-    clicked, purchased = (
-        [[item in happened for item in shown] for happened, shown in zip(map(set, items), candidates, strict=True)]
-        for items in ([context.clicked for context in contexts], [context.purchased for context in contexts])
-    )
-    width = max(map(len, candidates), default=0)
-    click, order = (window(rows, width).values.clip(min=0).astype(np.float32) for rows in (clicked, purchased))
-    return RewardLabels(
-        clicked=torch.from_numpy(click),
-        purchased=torch.from_numpy(click * order),
-        orders_known=torch.full((len(contexts),), orders_known),
-        drawn=torch.tensor([context.impressed is None for context in contexts], dtype=torch.bool),
-    )
+def positions_of(context: SearchContext, shown: Sequence[int]) -> list[int]:
+    """The place on the page of each item, from 1; 0 where none is recorded."""
+    places = {item: place for place, item in enumerate(context.impressed or (), start=1)}
+    return [places.get(item, 0) for item in shown]
 
 
-def read_catalogue(quantizer: Path, category_paths: Sequence[Sequence[str] | None]) -> Catalogue:
-    """The items as the quantizer artefact has them.
+def read_catalogue(quantizer: Path, items: dict[str, list[Any]]) -> Catalogue:
+    """The items as log and quantizer artefact have them.
 
     Args:
         quantizer: the artefact's folder.
-        category_paths: category names of each item, coarse to fine, [N].
+        items: the canonical items table as columns by name, each [N].
     """
     spec = json.loads((quantizer / "spec.json").read_text("utf-8"))
     _, codes = read_codes(quantizer / "items.parquet", SidSpec(spec["rq_sizes"], spec["opq_sizes"]).sizes)
     embeddings = load_file(quantizer / "embeddings.safetensors")["items"]
-    return Catalogue(embeddings, torch.from_numpy(codes), number_categories(category_paths))
-
-
-def _read_queries(quantizer: Path) -> tuple[dict[str, int], Tensor]:
-    """Row of each query, and embeddings with a last row of zeros for queries that the quantizer never saw."""
-    queries = pq.read_table(quantizer / "queries.parquet", columns=["query"])["query"]
-    embeddings = load_file(quantizer / "embeddings.safetensors")["queries"]
-    unknown = embeddings.new_zeros(1, embeddings.shape[1])
-    return {str(query): row for row, query in enumerate(queries.to_pylist())}, torch.cat([embeddings, unknown])
-
-
-def _batch(examples: Examples, features: RewardFeatures, queries: Tensor, index: list[int]) -> RewardBatch:
-    searches, candidates = [examples.searches[place] for place in index], examples.candidates[index].tolist()
-    inputs = features(searches, candidates, queries[examples.queries[index]])
-    return RewardBatch(inputs, labels_of(searches, candidates, examples.orders_known))
+    return Catalogue.of(items, embeddings, torch.from_numpy(codes))

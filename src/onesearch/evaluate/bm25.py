@@ -9,7 +9,6 @@ Two choices make it a fair rival on shop queries. Terms end where letters meet d
 "xbox360" finds "Xbox 360". Titles are short, so ties are frequent: they go to the item with more clicks.
 """
 
-import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,19 +16,8 @@ import bm25s
 import numpy as np
 from numpy.typing import NDArray
 
-from onesearch.log.text import normalize_query
+from onesearch.keywords.terms import terms
 from onesearch.types import SearchContext
-
-_UNSPACED = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"  # Kana and Han: written without spaces
-_RUNS = re.compile(rf"(?P<unspaced>[{_UNSPACED}]+)|\d+|[^\W\d_{_UNSPACED}]+")
-
-
-def terms(text: str) -> list[str]:
-    """Words, numbers and, where a script has no spaces between words, pairs of neighbouring characters."""
-    found: list[str] = []
-    for run in _RUNS.finditer(normalize_query(text)):
-        found.extend(_bigrams(run[0]) if run["unspaced"] else [run[0]])
-    return found
 
 
 class Bm25:
@@ -63,7 +51,3 @@ class Bm25:
         order = np.lexsort((-self._clicks[candidates], -scores[candidates]))
         best: list[int] = candidates[order[:k]].tolist()
         return best
-
-
-def _bigrams(run: str) -> list[str]:
-    return [run[start : start + 2] for start in range(len(run) - 1)] or [run]

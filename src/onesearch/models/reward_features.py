@@ -1,18 +1,24 @@
 """What the reward model reads of searches and candidates: one builder for training, re-ranking in DPO and serving.
 
-Statistics of a candidate, from counts n of the item and of (query, item) as of the day before:
-    log(1 + n_pos), log(1 + n_clk), log(1 + n_ord), (n_clk + 1)/(n_pos + 10), (n_ord + 1)/(n_clk + 10)
+Statistics of a candidate, all known before the search:
+    counts      log(1 + n_pos), log(1 + n_clk), log(1 + n_ord), (n_clk + 1)/(n_pos + 10), (n_ord + 1)/(n_clk + 10)
+                of the item, of (query, item), and of the item in the last two weeks, until the day before
+    words       what the query, and those just before it, say of the item (`reward_query`)
+    answers     what is most clicked for the query (`reward_history`)
+    price       log price beside the median of the category
+    shopper     how much and how readily they click (`reward_query`); whether they have ordered this very item
+and what the shopper's past says of it, counted over the whole history and over its latest clicks (`reward_history`).
 
-Building has two steps: `rows` holds integers only, so that a whole log fits in memory and is built once; `gather` looks
-the frozen embeddings up for one batch.
+Building has two steps: `rows` holds integers and counts only, so that those of a whole log fit in memory and are built
+once; `gather` looks the frozen embeddings up for one batch.
 
 Shapes: B searches, X candidates of a search, M short history, T long history, D embedding width, C codes of a SID,
-P profile words, S statistics.
+P profile words, S statistics, F matches of the history.
 """
 
 import zlib
-from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -20,14 +26,22 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from onesearch.behavior.cold import with_default
-from onesearch.behavior.memory import QueryCounts
+from onesearch.behavior.memory import TRENDING_DAYS, QueryCounts
 from onesearch.behavior.user_id import user_id
-from onesearch.behavior.window import Window, window
+from onesearch.behavior.window import PADDING, Window, window
+from onesearch.models.reward_history import NUM_ANSWERS, NUM_MATCHES, NUM_WINDOWS, match_answers, match_history
+from onesearch.models.reward_items import ItemFacts
+from onesearch.models.reward_query import NUM_SHOPPER, NUM_WORD_MATCHES, describe_shopper, match_words
 from onesearch.types import SearchContext
 
-NUM_STATISTICS = 10
+NUM_COUNTS = 15
+NUM_STATISTICS = NUM_COUNTS + NUM_WORD_MATCHES + NUM_ANSWERS + 1 + NUM_SHOPPER + 1
+NUM_POSITIONS = 51
+"""Places on a page that are told apart; 0 is an unknown one, the last holds all beyond."""
 NUM_PROFILE_WORDS = 4
 NUM_PROFILE_BUCKETS = 1024
+LATEST = 20
+"""Clicks that a model without a search unit reads."""
 NUM_TIME_GAPS = 14
 """Buckets ⌊log2(1 + days)⌋ = 0 … 12, and one for behaviours without a day (cold-start defaults)."""
 
@@ -40,6 +54,18 @@ class Catalogue(NamedTuple):
     embeddings: Tensor  # [N, D] float32, fused and L2-normalised
     codes: Tensor  # [N, C] int64
     categories: Tensor  # [N] int64, number of the leaf category, −1 unknown
+    facts: ItemFacts
+
+    @classmethod
+    def of(cls, items: Mapping[str, Sequence[Any]], embeddings: Tensor, codes: Tensor) -> "Catalogue":
+        """The catalogue of a log.
+
+        Args:
+            items: the canonical items table as columns by name (`Log.items.to_pydict()`), each [N].
+            embeddings: fused and L2-normalised, [N, D].
+            codes: [N, C].
+        """
+        return cls(embeddings, codes, number_categories(items["category"]), ItemFacts.of(items))
 
 
 class Counts(Protocol):
@@ -59,10 +85,17 @@ class RewardRows(NamedTuple):
     long_gap: Tensor  # [B, T] int64, time-gap bucket, 0 on padding
     candidates: Tensor  # [B, X] int64
     statistics: Tensor  # [B, X, S] float32
+    matches: Tensor  # [B, X, 2, F] float32, of the whole history and of the latest clicks
 
     def take(self, index: Tensor) -> "RewardRows":
         """The searches at `index`, their long history cut to the longest among them."""
         return RewardRows(*(tensor[index] for tensor in self)).trim()
+
+    def choose(self, places: Tensor) -> "RewardRows":
+        """Some candidates of each search: `places` [B, X'] in its list, −1 for none."""
+        at = torch.arange(len(places))[:, None], places.clamp(min=0)
+        candidates = self.candidates[at].masked_fill(places < 0, PADDING)
+        return self._replace(candidates=candidates, statistics=self.statistics[at], matches=self.matches[at])
 
     def trim(self) -> "RewardRows":
         """The same with the long history cut to the longest of these searches, but never to nothing."""
@@ -85,7 +118,10 @@ class RewardInput(NamedTuple):
     item: Tensor  # [B, X, D]
     item_codes: Tensor  # [B, X, C] int64
     item_category: Tensor  # [B, X] int64
+    item_values: Tensor  # [B, X, A] int64, a bucket for each attribute's value, 0: none
+    position: Tensor  # [B, X] int64, place on the page, from 1; 0: not known, as it is before anything is shown
     statistics: Tensor  # [B, X, S]
+    matches: Tensor  # [B, X, 2, F]
     mask: Tensor  # [B, X] bool, true on candidates that exist
 
 
@@ -113,6 +149,7 @@ class RewardFeatures:
         self.query_counts = query_counts
         self.short_size = short_size
         self.long_size = long_size
+        self.values = torch.from_numpy(catalogue.facts.hashed)
 
     def __call__(
         self, contexts: Sequence[SearchContext], candidates: Sequence[Sequence[int]], queries: Tensor
@@ -141,11 +178,12 @@ class RewardFeatures:
             long_gap=torch.from_numpy(_time_gaps(contexts, long)),
             candidates=torch.from_numpy(shown),
             statistics=torch.from_numpy(self._statistics(contexts, shown)),
+            matches=torch.from_numpy(self._matches(contexts, shown)),
         )
 
     def gather(self, rows: RewardRows, queries: Tensor) -> RewardInput:
         """Look the frozen embeddings of `rows` up; `queries` [B, D] are those of its searches."""
-        embeddings, codes, categories = self.catalogue
+        embeddings, codes, categories, _ = self.catalogue
         long_mask = rows.long >= 0
         return RewardInput(
             query=queries,
@@ -159,8 +197,11 @@ class RewardFeatures:
             long_gap=rows.long_gap,
             item=embeddings[rows.candidates.clamp(min=0)],
             item_codes=codes[rows.candidates.clamp(min=0)],
+            item_values=self.values[rows.candidates.clamp(min=0)],
+            position=torch.zeros_like(rows.candidates),
             item_category=categories[rows.candidates.clamp(min=0)],
             statistics=rows.statistics,
+            matches=rows.matches,
             mask=rows.candidates >= 0,
         )
 
@@ -178,9 +219,37 @@ class RewardFeatures:
         items = candidates.ravel()
         days = np.repeat(np.fromiter((c.day for c in contexts), np.int64, len(contexts)), width)
         queries = [c.query for c in contexts for _ in range(width)]
-        of_item = _ratios(self.item_counts.lookup(items, days))
-        of_pair = _ratios(self.query_counts.lookup(queries, items, days))
-        return np.concatenate([of_item, of_pair], axis=1).reshape(*candidates.shape, NUM_STATISTICS)
+        counts = self.item_counts.lookup(items, days)
+        lately = counts - self.item_counts.lookup(items, days - TRENDING_DAYS)
+        of_pair = self.query_counts.lookup(queries, items, days)
+        counted = np.concatenate([_ratios(counts), _ratios(of_pair), _ratios(lately)], axis=1)
+        of_search = [self._of_search(*pair) for pair in zip(contexts, candidates, strict=True)]
+        measured = np.stack(of_search) if of_search else np.zeros((0, width, NUM_STATISTICS - NUM_COUNTS), np.float32)
+        return np.concatenate([counted.reshape(*candidates.shape, -1), measured], axis=2, dtype=np.float32)
+
+    def _of_search(self, context: SearchContext, candidates: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Words, answers, price, shopper, ordered: [X, S − 15], as above, 0 on padding."""
+        facts, shown = self.catalogue.facts, candidates[candidates >= 0]
+        measured = np.zeros((len(candidates), NUM_STATISTICS - NUM_COUNTS), np.float32)
+        part = measured[: len(shown)]  # padding stands behind
+        part[:] = np.concatenate(
+            [
+                match_words(facts, context, shown.tolist()),
+                match_answers(facts, context, shown),
+                facts.prices[shown, None],
+                np.tile(describe_shopper(context), (len(shown), 1)),
+                np.isin(shown, np.array(context.long_orders, np.int64))[:, None],
+            ],
+            axis=1,
+        )
+        return measured
+
+    def _matches(self, contexts: Sequence[SearchContext], candidates: NDArray[np.int64]) -> NDArray[np.float32]:
+        matches = np.zeros((*candidates.shape, NUM_WINDOWS, NUM_MATCHES), np.float32)
+        for row, context, shown in zip(matches, contexts, candidates, strict=True):
+            kept = shown[shown >= 0]
+            row[: len(kept)] = match_history(self.catalogue.facts, context, kept, self.long_size, LATEST)
+        return matches
 
 
 def number_categories(paths: Sequence[Sequence[str] | None]) -> Tensor:

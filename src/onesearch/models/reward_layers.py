@@ -1,13 +1,14 @@
-"""The parts of the reward model: the two sides, SIM's exact search unit, code embeddings, standardised features.
+"""The parts of the reward model: the two sides, code embeddings, standardised features, cross layers.
 
 Shapes: B searches, X candidates, T long history, M short history, D embedding width, H hidden width, C codes of a SID.
 """
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import embedding, scaled_dot_product_attention
+from torch.nn.functional import embedding
 
-from onesearch.models.reward_features import NUM_PROFILE_BUCKETS, NUM_TIME_GAPS, RewardInput
+from onesearch.models.reward_features import NUM_PROFILE_BUCKETS, RewardInput
+from onesearch.models.reward_items import NUM_VALUE_BUCKETS
 
 
 class SearchSide(nn.Module):
@@ -34,47 +35,22 @@ class SearchSide(nn.Module):
 
 
 class ItemSide(nn.Module):
-    """Frozen embedding and SID → [B, X, H]."""
+    """Frozen embedding, SID and attribute values → [B, X, H]."""
 
     def __init__(self, dim: int, code_sizes: tuple[int, ...], hidden: int) -> None:
         super().__init__()
         self.text = nn.Linear(dim, hidden)
         self.codes = CodeEmbedding(code_sizes, hidden)
+        self.values = nn.Embedding(NUM_VALUE_BUCKETS, hidden, padding_idx=0)
+        nn.init.normal_(self.values.weight[1:], std=0.02)
         self.norm = nn.LayerNorm(hidden)
 
     def forward(self, inputs: RewardInput) -> Tensor:
         """Encode the candidates."""
-        encoded: Tensor = self.norm(self.text(inputs.item) + self.codes(inputs.item_codes))
+        encoded: Tensor = self.norm(
+            self.text(inputs.item) + self.codes(inputs.item_codes) + self.values(inputs.item_values).sum(-2)
+        )
         return encoded
-
-
-class ExactSearch(nn.Module):
-    """Target attention: what the picked behaviours say about the candidate → [B, X, H].
-
-    Keys and values are computed once a search; the picks only mask them. Candidates for which nothing was picked get a
-    learned vector instead.
-    """
-
-    def __init__(self, dim: int, hidden: int, heads: int) -> None:
-        super().__init__()
-        self.heads = heads
-        self.candidate = nn.Linear(dim, hidden)
-        self.behavior = nn.Linear(dim, 2 * hidden)
-        self.gap = nn.Embedding(NUM_TIME_GAPS, 2 * hidden)
-        self.nothing = nn.Parameter(torch.zeros(hidden))
-
-    def forward(self, inputs: RewardInput, picked: Tensor) -> Tensor:
-        """Attend; `picked` [B, X, T] bool comes from the general search unit."""
-        behaviors = self.behavior(inputs.long) + self.gap(inputs.long_gap)
-        key, value = (self._split(part) for part in behaviors.chunk(2, dim=-1))
-        found = picked.any(-1, keepdim=True)
-        mask = (picked | ~found)[:, None]  # attention to nothing at all would be NaN
-        attended = scaled_dot_product_attention(self._split(self.candidate(inputs.item)), key, value, attn_mask=mask)
-        return torch.where(found, attended.transpose(1, 2).flatten(2), self.nothing)
-
-    def _split(self, x: Tensor) -> Tensor:
-        """[B, L, H] → [B, heads, L, H/heads]."""
-        return x.view(*x.shape[:2], self.heads, -1).transpose(1, 2)
 
 
 class Standardize(nn.Module):
@@ -117,6 +93,24 @@ class CodeEmbedding(nn.Module):
     def forward(self, codes: Tensor) -> Tensor:
         """Embed and sum."""
         return embedding(codes + self.offsets, self.table.weight).sum(-2)
+
+
+class CrossNet(nn.Module):
+    """Explicit crosses of features: x_{l+1} = x_0 ⊙ (W_l x_l + b_l) + x_l.
+
+    Source: DCN V2 (arXiv 2008.13535), full-rank.
+    """
+
+    def __init__(self, width: int, num_layers: int) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Linear(width, width) for _ in range(num_layers))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[..., width] → [..., width], of degree `num_layers` + 1 in x."""
+        crossed = x
+        for layer in self.layers:
+            crossed = x * layer(crossed) + crossed
+        return crossed
 
 
 def mean_of(vectors: Tensor, mask: Tensor) -> Tensor:

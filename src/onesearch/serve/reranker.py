@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from onesearch.artifacts import verify
 from onesearch.khqe import Khqe
 from onesearch.log.prepared import Log
-from onesearch.models.reward import RewardModel, RewardOutput, ScoreWeights, load_reward
-from onesearch.models.reward_features import Catalogue, RewardFeatures, RewardInput, number_categories
+from onesearch.models.reward import HistorySizes, RewardModel, RewardOutput, ScoreWeights, load_reward
+from onesearch.models.reward_features import Catalogue, RewardFeatures, RewardInput
 from onesearch.serve.engine import Judgement, Ranked
 from onesearch.serve.reranking import Reranking
 from onesearch.types import SearchContext
@@ -63,7 +63,8 @@ class Reranker:
             ArtifactError: the reward model is missing, damaged or of another codebook.
         """
         verify(run / "reward", "reward", [run / "quantizer"])
-        return cls(load_reward(run / "reward", weights), _features(khqe, log), khqe, settings)
+        model = load_reward(run / "reward", weights)
+        return cls(model, _features(khqe, log, model.history), khqe, settings)
 
     def to(self, device: torch.device) -> "Reranker":
         """The same on a device."""
@@ -144,8 +145,7 @@ def _probabilities(output: RewardOutput) -> tuple[torch.Tensor, ...]:
     return (output.ctr.sigmoid(), output.cvr.sigmoid(), output.ctcvr.sigmoid(), output.relevance)
 
 
-def _features(khqe: Khqe, log: Log) -> RewardFeatures:
+def _features(khqe: Khqe, log: Log, history: HistorySizes) -> RewardFeatures:
     """What the model reads of the items of `khqe`, with the counts of `log`."""
-    categories = number_categories(log.items["category"].to_pylist())
-    catalogue = Catalogue(khqe.item_embeddings, torch.from_numpy(khqe.item_codes), categories)
-    return RewardFeatures(catalogue, log.item_counts, log.pair_counts)
+    catalogue = Catalogue.of(log.items.to_pydict(), khqe.item_embeddings, torch.from_numpy(khqe.item_codes))
+    return RewardFeatures(catalogue, log.item_counts, log.pair_counts, history.short_size, history.long_size)
