@@ -55,7 +55,7 @@ class ScoreWeights:
     """Weights w1 to w4 of the score; relevance is multiplied by 10 besides.
 
     Unpublished, so ours: CVR and relevance are larger numbers than CTR, and at 1 and .1 they order lists by themselves
-    (GAUC of the score on simulated validation clicks .69, against .72 with these weights).
+    (GAUC of the score on simulated test clicks .725, with these weights .748, of CTR alone .758).
     """
 
     ctr: float = 1.0

@@ -1,9 +1,10 @@
 """From inputs to the logits of CTR, CVR and CTCVR: SIM and the architectures that stand beside it.
 
-    sim          the search unit picks from the whole history (`reward_search`); matches counted over all of it
+    sim          the search unit picks from the whole history (`reward_search`); matches counted over all of it;
+                 features crossed by cross layers beside the deep ones (arXiv 2008.13535)
     din          target attention over the latest clicks, matches counted over those (arXiv 1706.06978)
     dnn          the mean of the latest clicks, and the same matches
-    dcnv2        as dnn, its features crossed by cross layers beside the deep ones (arXiv 2008.13535)
+    dcnv2        as dnn, with the cross layers that sim has
     popularity   smoothed rates of the item, nothing learnt: (n_clk + m·c)/(n_pos + m), (n_ord + m·o)/(n_clk + m),
                  m = 20, c and o the rates of all
 
@@ -29,8 +30,8 @@ from onesearch.models.reward_search import NOTHING, ExactSearch, gathered, lates
 from onesearch.models.reward_sharing import Shared, Sharing, product_logit
 
 TOWERS = ("ctr", "cvr", "ctcvr")
+_CROSSED = ("ctr", "ctcvr")  # CVR learns from clicks alone: too few to tell crosses apart
 _NUM_COSINES = 4
-_CROSS_LAYERS = 2
 _RARE = -3.0  # bias of the towers at the start, about 5%: clicks are rare, and no step need be spent on learning that
 _PRIOR = 20.0  # m
 _SHOWN_PLACES = 0.5  # share of the searches that tell where items were shown, in training
@@ -50,6 +51,7 @@ class RewardSize:
         picks: most behaviours that it picks for a candidate.
         sharing: what the towers share: one stack of layers (`bottom`), experts with gates (`mmoe`), nothing (`none`).
         experts: of `mmoe`.
+        cross: cross layers beside the deep ones, which CTR and CTCVR read, in `sim` and `dcnv2`; 0: none.
         ctcvr: a tower of its own, or the product CTR·CVR, by which CVR learns from all exposures (ESMM).
         dropout: in the layers below the towers, while training.
     """
@@ -61,6 +63,7 @@ class RewardSize:
     picks: int = 20
     sharing: Sharing = "bottom"
     experts: int = 4
+    cross: int = 2
     ctcvr: Literal["tower", "product"] = "tower"
     dropout: float = 0.1
 
@@ -93,13 +96,14 @@ class Towers(nn.Module):
         self.standardize = Standardize(num_measured)
         self.norm = nn.LayerNorm(4 * size.hidden)
         width = 4 * size.hidden + num_measured
-        self.cross = CrossNet(width, _CROSS_LAYERS) if size.architecture == "dcnv2" else None
+        crosses = size.cross > 0 and size.architecture in ("sim", "dcnv2")
+        self.cross = CrossNet(width, size.cross) if crosses else None
         self.places = nn.Embedding(NUM_POSITIONS, 2)
         nn.init.zeros_(self.places.weight)
         heads = len(TOWERS) if size.ctcvr == "tower" else len(TOWERS) - 1
         self.shared = Shared(size.sharing, width, size.hidden, size.dropout, heads, size.experts)
-        reads = size.hidden + (width if self.cross is not None else 0)
-        self.towers = nn.ModuleDict({name: _tower(reads, size.hidden) for name in TOWERS[:heads]})
+        reads = {name: size.hidden + (width if crosses and name in _CROSSED else 0) for name in TOWERS[:heads]}
+        self.towers = nn.ModuleDict({name: _tower(reads[name], size.hidden) for name in TOWERS[:heads]})
 
     def forward(self, inputs: RewardInput) -> Logits:
         """Logits of all candidates, of the data as it was trained on."""
@@ -112,8 +116,8 @@ class Towers(nn.Module):
         x = torch.cat([learned, self.standardize(measured, inputs.mask)], dim=-1)
         parts = self.shared(x)
         if self.cross is not None:
-            crossed = self.cross(x)
-            parts = [torch.cat([part, crossed], dim=-1) for part in parts]
+            crossed, named = self.cross(x), zip(self.towers, parts, strict=True)
+            parts = [torch.cat([part, crossed], dim=-1) if name in _CROSSED else part for name, part in named]
         logits = [tower(part).squeeze(-1) for tower, part in zip(self.towers.values(), parts, strict=True)]
         seen = self._places(inputs.position)
         logits[0] = logits[0] + seen[..., 0]
