@@ -8,6 +8,7 @@
                  Ctr = log(n_clk+10)/T,  Cvr = log(n_ord+10)/log(n_clk+10)
     rw_Δ         1/(r(q,i_pos) − r(q,i_neg))
     list-wise    softplus(logsumexp_l(w_l·(r̂_l − r̂_w + δ))) − α·log π_θ(i_w|x),  r̂(i) = β·log(π_θ(i|x)/π_ref(i|x))
+    soft lists   −Σ_i p_i·log softmax_i(r̂),  r̂ as above, p_i the chance that i is the best of its list
     KL of lists  Σ_i p_i·log(p_i/q_i) + (1 − Σ_i p_i)·log((1 − Σ_i p_i)/(1 − Σ_i q_i)),  p = π_θ(i|x), q = π_ref(i|x)
 
 Sources: OneSearch (arXiv 2509.03236) names the encoder's five losses without closed forms: the first three are ours.
@@ -196,6 +197,31 @@ def listwise_dpo(
     """
     lists = policy_chosen, policy_rejected, ref_chosen, ref_rejected, weights, mask
     return (listwise_preference(*lists, beta, delta) - alpha * policy_chosen).mean()
+
+
+def soft_preference(policy: Tensor, reference: Tensor, shares: Tensor, mask: Tensor, beta: float = 1.0) -> Tensor:
+    """S-DPO of a list whose chosen item is drawn with known chances, on average over the draws.
+
+    With all chance on one item it is `listwise_preference` with weights of 1. By Luce's rule p_i ∝ s_i^γ its optimum is
+    π_θ ∝ π_ref·s^(γ/β) inside the list: the best mean of log s held to the reference by KL.
+
+    Args:
+        policy: log π_θ of the candidates, [B, X].
+        reference: log π_ref, [B, X].
+        shares: p, the chance of each to be the best, [B, X], each row's sum 1; 0 where there is no candidate.
+        mask: [B, X] bool, true on candidates that exist.
+        beta: β, how firmly the policy is held to the reference.
+
+    Returns:
+        The loss of each list, [B].
+    """
+    implicit = (beta * (policy - reference)).masked_fill(~mask, torch.finfo(policy.dtype).min / 2)
+    return -(shares * implicit.log_softmax(-1)).sum(-1)
+
+
+def log_mass(policy: Tensor, mask: Tensor) -> Tensor:
+    """Log-probability that one of a list's SIDs is written, [B]; arguments as in `soft_preference`."""
+    return policy.masked_fill(~mask, torch.finfo(policy.dtype).min / 2).logsumexp(-1)
 
 
 def list_kl(policy: Tensor, reference: Tensor, mask: Tensor) -> Tensor:

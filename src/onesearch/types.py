@@ -177,3 +177,4 @@ class PreferenceBatch(NamedTuple):
     reference: Tensor  # [B, 1 + X] float32, log-probabilities under the reference
     weights: Tensor  # [B, X] float32, clipped reward gaps
     mask: Tensor  # [B, X] bool, true on rejected items that exist
+    shares: Tensor | None = None  # [B, 1 + X] float32, chance of each to be the best; None: candidate 0 is

@@ -21,8 +21,8 @@ def lists(logged_run):
 
 
 @pytest.mark.parametrize("phase", PHASES)
-def test_lists_put_the_click_above_other_items(logged_run, lists, phase):
-    """Each search has one click, which every list chooses; it and the rejected ones are distinct items of the shop."""
+def test_lists_put_the_best_above_other_items(logged_run, lists, phase):
+    """What is chosen is the search's click, or what the reward model deems the best; all are distinct items."""
     log = Log.open(logged_run / "log")
     clicked = {context.search_id: log.item_ids[context.clicked[0]] for context in log.contexts("train", "validation")}
     told = facts(logged_run, f"{phase}_lists")
@@ -31,7 +31,11 @@ def test_lists_put_the_click_above_other_items(logged_run, lists, phase):
     for row in lists[phase]:
         assert len({row["chosen"], *row["rejected"]}) == 1 + len(row["rejected"]) > 1
         assert {row["chosen"], *row["rejected"]} <= set(log.item_ids)
-        assert row["chosen"] == clicked[row["search_id"]]
+        if row["shares"] is None:
+            assert row["chosen"] == clicked[row["search_id"]]
+        else:
+            assert max(row["shares"]) == row["shares"][0] and sum(row["shares"]) == pytest.approx(1)
+        assert (row["shares"] is None) == (phase == "dpo_logged")
         assert len(row["weights"]) == len(row["rejected"]) == len(row["reference_rejected"])
 
 
@@ -39,22 +43,27 @@ def test_lists_put_the_click_above_other_items(logged_run, lists, phase):
 def test_training_starts_at_the_reference(logged_run, lists, phase):
     """Before the first step π = π_ref, so every reward r̂ is 0, all lists are one batch, and by the formula
 
-    L = mean(softplus(log Σ_l exp(w_l·δ)) − α·log π_ref(i_w)), which for δ = 0 is mean(ln(1 + X) − α·log π_ref(i_w)).
+    L = mean(softplus(log Σ_l exp(w_l·δ)) − α·log π_ref(i_w)), which for δ = 0 is mean(ln(1 + X) − α·log π_ref(i_w));
+    of soft lists, mean(ln(1 + X) − α·log Σ_i π_ref(i)).
     """
     settings = Preference()
     start = [
         math.log1p(sum(math.exp(weight * settings.delta) for weight in row["weights"]))
-        - settings.alpha * row["reference_chosen"]
+        - settings.alpha * (_log_mass(row) if row["shares"] else row["reference_chosen"])
         for row in lists[phase]
     ]
     assert logged(logged_run, phase, "train/rewards/margins")[0] == pytest.approx(0, abs=1e-5)
     assert logged(logged_run, phase, "train/loss")[0] == pytest.approx(np.mean(start), rel=1e-4)
 
 
-@pytest.mark.parametrize("phase", PHASES)
-def test_training_learns_the_lists(logged_run, phase):
-    """In nine of ten pairs the chosen item gains on the rejected one, and the artefact is a generator of this run."""
-    assert logged(logged_run, phase, "train/rewards/accuracies")[-1] > 0.9
+def _log_mass(row):
+    return math.log(sum(math.exp(log) for log in (row["reference_chosen"], *row["reference_rejected"])))
+
+
+@pytest.mark.parametrize(("phase", "share"), [("dpo_hybrid", 0.6), ("dpo_logged", 0.9)])
+def test_training_learns_the_lists(logged_run, phase, share):
+    """In most pairs the chosen item gains on the other, in hard lists in nine of ten; the artefact is of this run."""
+    assert logged(logged_run, phase, "train/rewards/accuracies")[-1] > share
     assert logged(logged_run, phase, "train/rewards/margins")[-1] > 0
     loss = logged(logged_run, phase, "train/loss")
     assert loss[-1] < loss[0]

@@ -15,8 +15,9 @@ from onesearch.tasks.preference import (
     SHOWN,
     Levels,
     PreferenceList,
-    hybrid_list,
     logged_list,
+    risen_list,
+    soft_list,
 )
 
 CATEGORIES = np.array([0, 0, 0, 0, 1, 1, 1, 1, -1, -1])
@@ -82,26 +83,26 @@ def test_half_of_the_negatives_were_shown(levels, make_search):
 def test_hybrid_a_click_is_chosen_and_the_fallen_are_rejected(levels, make_search):
     """Beam 4 5 0 6; scores put it 0 4 6 5. Item 0, clicked, is chosen; 5 fell two places, 4 fell one, 6 rose one but is
     in the lower half: rejected in the order 5 4 6."""
-    got = hybrid_list(make_search(clicked=(0,)), [4, 5, 0, 6], np.array([0.8, 0.1, 0.9, 0.5]), levels, 6)
+    got = risen_list(make_search(clicked=(0,)), [4, 5, 0, 6], np.array([0.8, 0.1, 0.9, 0.5]), levels, 6)
     assert (got.chosen, got.rejected) == (0, (5, 4, 6))
     assert got.levels == (CLICKED, OTHER, OTHER, OTHER)
 
 
 def test_hybrid_without_a_click_the_item_that_rose_most_is_chosen(levels, make_search):
     """Beam 4 5 6 7, scores reversed: 7 rises from last to first, at the level of a click; 4 fell most."""
-    got = hybrid_list(make_search(), [4, 5, 6, 7], np.array([0.1, 0.2, 0.3, 0.4]), levels, 2)
+    got = risen_list(make_search(), [4, 5, 6, 7], np.array([0.1, 0.2, 0.3, 0.4]), levels, 2)
     assert (got.chosen, got.rejected) == (7, (4, 5))
     assert got.levels[0] == CLICKED
 
 
 def test_hybrid_a_bought_item_keeps_its_level(levels, make_search):
-    got = hybrid_list(make_search(clicked=(0,), purchased=(0,)), [4, 0], np.array([0.1, 0.9]), levels, 6)
+    got = risen_list(make_search(clicked=(0,), purchased=(0,)), [4, 0], np.array([0.1, 0.9]), levels, 6)
     assert (got.chosen, got.rejected, got.levels[0]) == (0, (4,), BOUGHT)
 
 
 def test_hybrid_another_click_is_never_rejected(levels, make_search):
     """Items 0 and 1 are clicked; 1 fell from first to last and still is no negative."""
-    got = hybrid_list(make_search(clicked=(0, 1)), [1, 0, 4, 5], np.array([0.1, 0.9, 0.5, 0.4]), levels, 6)
+    got = risen_list(make_search(clicked=(0, 1)), [1, 0, 4, 5], np.array([0.1, 0.9, 0.5, 0.4]), levels, 6)
     assert got.chosen == 0
     assert 1 not in got.rejected
 
@@ -117,18 +118,18 @@ def test_hybrid_another_click_is_never_rejected(levels, make_search):
 )
 def test_hybrid_what_does_not_change_teaches_nothing(levels, make_search, items, scores, is_changed):
     """The same order, ties (kept in the beam's order), a single item, or a click that falls below everything."""
-    got = hybrid_list(make_search(clicked=(0,)), items, np.array(scores), levels, 6)
+    got = risen_list(make_search(clicked=(0,)), items, np.array(scores), levels, 6)
     assert (got.rejected, len(got.levels)) == ((), 1)
     assert got.judgement.is_changed == is_changed
 
 
 def test_hybrid_an_empty_beam_is_no_list(levels, make_search):
-    assert hybrid_list(make_search(clicked=(0,)), [], np.array([]), levels, 6) is None
+    assert risen_list(make_search(clicked=(0,)), [], np.array([]), levels, 6) is None
 
 
 def test_hybrid_says_how_the_reward_model_did(levels, make_search):
     """Beam 4 0 5 with 0 clicked: scores put it 0 5 4, so it rose, above both others where it was above one."""
-    got = hybrid_list(make_search(clicked=(0,)), [4, 0, 5], np.array([0.1, 0.9, 0.5]), levels, 6).judgement
+    got = risen_list(make_search(clicked=(0,)), [4, 0, 5], np.array([0.1, 0.9, 0.5]), levels, 6).judgement
     assert (got.is_changed, got.risen, got.fallen, got.agreement, got.of_generator) == (True, 1, 0, 1.0, 0.5)
 
 
@@ -142,17 +143,42 @@ def test_one_sid_is_one_candidate(levels, search):
 
 
 @pytest.mark.parametrize("seed", range(30))
-def test_hybrid_lists_agree_with_the_reward_model(levels, make_search, seed):
+def test_risen_lists_agree_with_the_reward_model(levels, make_search, seed):
     """Whatever the scores: the rejected stand below the chosen one, and none of them is positive."""
     rng = np.random.default_rng(seed)
     items, scores = rng.permutation(10)[:7].tolist(), rng.random(7)
-    got = hybrid_list(make_search(clicked=(0,), user_id=""), items, scores, levels, 4)
+    got = risen_list(make_search(clicked=(0,), user_id=""), items, scores, levels, 4)
     if got.rejected:
         score = dict(zip(items, scores, strict=True))
         assert 1 <= len(got.rejected) <= 4
         assert all(score[item] < score[got.chosen] for item in got.rejected)
         assert 0 not in got.rejected
         assert got.chosen == 0 or 0 not in items
+
+
+def test_soft_shares_are_luces_choice(levels, make_search):
+    """Rewards 1, 3, 0 squared: 1 and 9 of 10; what has no reward keeps a chance that is not nothing."""
+    found = soft_list(make_search(clicked=(4,)), [0, 4, 8], np.array([1.0, 3.0, 0.0]), levels, sharpness=2)
+    assert (found.chosen, found.rejected) == (4, (0, 8))
+    assert found.shares == pytest.approx((0.9, 0.1, 1e-13), rel=1e-6)
+    assert found.levels[0] == CLICKED
+    assert found.judgement.agreement == 1
+    assert soft_list(make_search(), [], np.array([]), levels, 1) is None
+
+
+def test_soft_what_stands_first_may_stay_there(levels, make_search):
+    """Other than risen lists: the reward model agrees with the generator, and says so."""
+    found = soft_list(make_search(), [5, 6], np.array([2.0, 1.0]), levels, sharpness=1)
+    assert found.chosen == 5 and found.shares == pytest.approx((2 / 3, 1 / 3))
+
+
+def test_soft_items_of_one_sid_share_its_chance(levels, make_search):
+    """Items 0 and 2 have one SID, and so have 1 and 3."""
+    codes = np.array([[7, 1], [7, 2], [7, 1], [7, 2]])
+    found = soft_list(make_search(), [0, 1, 2, 3], np.array([4.0, 1.0, 2.0, 3.0]), levels, 1).of_distinct_sids(codes)
+    assert (found.chosen, found.rejected) == (0, (1,))
+    assert found.shares == pytest.approx((0.6, 0.4))
+    assert len(found.levels) == 2
 
 
 def test_logged_the_best_level_is_chosen(levels, search):

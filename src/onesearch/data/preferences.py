@@ -31,6 +31,7 @@ class PreferenceRow(NamedTuple):
     items: list[int]  # the chosen one first
     reference: list[float]
     weights: list[float]
+    shares: list[float] | None
 
 
 class PreferenceData(lightning.LightningDataModule):
@@ -122,6 +123,7 @@ class PreferenceData(lightning.LightningDataModule):
                 [log.row_of[item] for item in (row["chosen"], *row["rejected"])],
                 [row["reference_chosen"], *row["reference_rejected"]],
                 row["weights"],
+                row.get("shares"),
             )
             for row in pq.read_table(self.run / f"{self.name}_lists" / "lists.parquet").to_pylist()
         ]
@@ -139,6 +141,7 @@ class PreferenceData(lightning.LightningDataModule):
             reference=_padded([row.reference for row in rows], width),
             weights=_padded([row.weights for row in rows], width - 1),
             mask=torch.tensor([[place < len(row.weights) for place in range(width - 1)] for row in rows]),
+            shares=_padded([row.shares or [1.0] for row in rows], width) if any(row.shares for row in rows) else None,
         )
 
 

@@ -3,6 +3,7 @@
 predict  builds the lists and the reference's log-probabilities, once; no second model sits in memory in training
 gate     what the lists are worth, in figures; below a threshold nothing learns from them (`metrics.preference_gate`)
 fit      L = softplus(logsumexp_l(w_l·(r̂_l − r̂_w + δ))) − α·log π_θ(i_w|x),  r̂(i) = β·log(π_θ(i|x)/π_ref(i|x))
+         of soft lists: L = −Σ_i p_i·log softmax_i(r̂) − α·log Σ_i π_θ(i|x)
 """
 
 import json
@@ -10,19 +11,20 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 from lightning.pytorch.utilities import rank_zero_warn
+from numpy.typing import NDArray
 from torch import Tensor
 
 from onesearch.artifacts import verify, write_json, writing
 from onesearch.khqe import Khqe
 from onesearch.log.prepared import Log
-from onesearch.losses import list_kl, listwise_preference
+from onesearch.losses import list_kl, listwise_preference, log_mass, soft_preference
 from onesearch.metrics.chosen_fall import Alarm, ChosenFall
 from onesearch.metrics.preference_gate import Gate, JudgedBeam, beam_figures, list_figures
 from onesearch.models.generator_folder import load_generator
@@ -31,7 +33,7 @@ from onesearch.report.preferences import show_gate
 from onesearch.serve.reranker import Reranker
 from onesearch.stages.generation import GeneratorStage
 from onesearch.stages.stage import Optimization
-from onesearch.tasks.preference import Levels, PreferenceList, hybrid_list, logged_list
+from onesearch.tasks.preference import Levels, PreferenceList, logged_list, risen_list, soft_list
 from onesearch.tasks.preference_table import list_table, pair_columns
 from onesearch.tasks.prompt import MARKERS, Views
 from onesearch.tasks.template import Template
@@ -49,6 +51,9 @@ class Preference:
         max_weight: w_max, clip of the reward gap's weight.
         num_rejected: most rejected items of a list.
         list_size: items of a beam that the reward model re-sorts, in phase 1.
+        labels: what phase 1 makes of a re-sorted beam: the chance of each item to be the best (soft), or one that rose
+            or was clicked above those that fell or are low (risen, as published). See `tasks.preference`.
+        sharpness: γ of the soft ones.
     """
 
     beta: float = 0.1
@@ -57,6 +62,8 @@ class Preference:
     max_weight: float = 3.0
     num_rejected: int = 6
     list_size: int = 20
+    labels: Literal["soft", "risen"] = "soft"
+    sharpness: float = 1.0
 
 
 class DpoStage(GeneratorStage):
@@ -196,21 +203,28 @@ class DpoStage(GeneratorStage):
     def training_step(self, batch: PreferenceBatch, _: int) -> Tensor:
         """The encoder reads each prompt once, whatever the number of candidates."""
         policy = self.generator.sid_log_probs(self.generator.encode(batch.prompt), batch.codes).sum(-1)
-        settings, lists = self.preference, (policy[:, 0], policy[:, 1:], batch.reference[:, 0], batch.reference[:, 1:])
-        preference = listwise_preference(*lists, batch.weights, batch.mask, settings.beta, settings.delta).mean()
-        nll = -policy[:, 0].mean()
-        loss = preference + settings.alpha * nll
+        preference, nll = (part.mean() for part in self._losses(policy, batch))
+        loss = preference + self.preference.alpha * nll
         parts = {"train/loss": loss, "train/preference_loss": preference, "train/nll_loss": nll}
         self.log_dict(parts, batch_size=len(policy))
         self._log_rewards(policy.detach(), batch)
         self._watch(policy[:, 0], batch.reference[:, 0])
         return loss
 
+    def _losses(self, policy: Tensor, batch: PreferenceBatch) -> tuple[Tensor, Tensor]:
+        """The loss of each list, and its anchor: −log π of the chosen item or of a whole soft list; [B] each."""
+        settings = self.preference
+        if batch.shares is not None:
+            exists = _exists(batch)
+            lists = (policy, batch.reference, batch.shares, exists)
+            return soft_preference(*lists, settings.beta), -log_mass(policy, exists)
+        pairs = (policy[:, 0], policy[:, 1:], batch.reference[:, 0], batch.reference[:, 1:], batch.weights, batch.mask)
+        return listwise_preference(*pairs, settings.beta, settings.delta), -policy[:, 0]
+
     def _log_rewards(self, policy: Tensor, batch: PreferenceBatch) -> None:
         """What preference trainers log, under TRL's names; a pair counts as one, however many its list has."""
         rewards = self.preference.beta * (policy - batch.reference)  # r̂, [B, 1 + X]
         margins = (rewards[:, :1] - rewards[:, 1:])[batch.mask]
-        exists = torch.cat([torch.ones_like(batch.mask[:, :1]), batch.mask], 1)
         is_weightless = ~((batch.weights > 0) & batch.mask).any(1)
         figures = {
             "rewards/chosen": rewards[:, 0].mean(),
@@ -218,7 +232,7 @@ class DpoStage(GeneratorStage):
             "rewards/margins": margins.mean(),
             "logps/chosen": policy[:, 0].mean(),
             "logps/rejected": policy[:, 1:][batch.mask].mean(),
-            "kl": list_kl(policy, batch.reference, exists).mean().float(),
+            "kl": list_kl(policy, batch.reference, _exists(batch)).mean().float(),
             "zero_weight": is_weightless.float().mean(),
         }
         self.log_dict({f"train/{name}": figure for name, figure in figures.items()}, batch_size=len(policy))
@@ -237,6 +251,11 @@ class DpoStage(GeneratorStage):
         rank_zero_warn(f"{self.name}: {sentence}")
 
 
+def _exists(batch: PreferenceBatch) -> Tensor:
+    """Candidates that exist, the chosen one among them, [B, 1 + X]."""
+    return torch.cat([torch.ones_like(batch.mask[:, :1]), batch.mask], 1)
+
+
 class HybridDpo(DpoStage):
     """Phase 1: the generator's beams, re-sorted by the reward model."""
 
@@ -248,15 +267,18 @@ class HybridDpo(DpoStage):
         self.reranker = Reranker.open(self.run, self.khqe, Log.open(self.run / "log")).to(self.device)
 
     def propose(self, contexts: Sequence[SearchContext]) -> list[PreferenceList]:
-        """Re-sort each beam as it would be served; keep the lists whose order changed."""
+        """A list of each beam by the rewards alone: what the generator thinks is the reference's part of the loss."""
         ranked = self.engine.rank(contexts, self.preference.list_size)
         beams = [answer.items.tolist() for answer in ranked]
-        scores = self.reranker.scores(contexts, beams, [answer.scores for answer in ranked])
-        lists = [
-            hybrid_list(context, items, row, self.levels, self.preference.num_rejected)
-            for context, items, row in zip(contexts, beams, scores, strict=True)
-        ]
+        found = zip(contexts, beams, self.reranker.scores(contexts, beams), strict=True)
+        lists = [self._list(*one) for one in found]
         return [one for one in lists if one is not None]
+
+    def _list(self, context: SearchContext, items: Sequence[int], scores: NDArray[np.float64]) -> PreferenceList | None:
+        settings = self.preference
+        if settings.labels == "soft":
+            return soft_list(context, items, scores, self.levels, settings.sharpness)
+        return risen_list(context, items, scores, self.levels, settings.num_rejected)
 
 
 class LoggedDpo(DpoStage):

@@ -2,11 +2,16 @@
 
 level   L1 bought after search · L2 bought in recommendation, same category · L3 clicked ·
 L4 shown, not clicked · L5 same category, not shown · L6 other
-hybrid  items of a beam, re-sorted by the reward model: risen or clicked above fallen or low
+soft    every item of a beam with its share of being the best one, by the reward model: p_i = s_i^γ/Σ_j s_j^γ
+risen   items of a beam, re-sorted by the reward model: risen or clicked above fallen or low
 logged  items of levels L1–L3 above items of levels L4–L6
 
 One SID is one candidate, whatever the items behind it: rejected items of the chosen one's SID, or of an earlier
-rejected one's, are no candidates.
+rejected one's, are no candidates; the shares of a SID's items are one share.
+
+The soft lists are ours (Luce's choice rule, Individual Choice Behavior, 1959, with the reward as worth); the paper
+has the risen ones. These know only that an item rose: what stands high in a beam is rejected and what stands low is
+chosen, so that a generator learns to distrust itself. docs/experiments.md, 2026-11-28, has the figures.
 """
 
 from collections.abc import Sequence
@@ -30,6 +35,7 @@ class PreferenceList(NamedTuple):
     rejected: tuple[int, ...]
     levels: tuple[int, ...]  # of the chosen item, then of each rejected one
     judgement: Judgement | None = None  # of the reward model on the beam that the list comes from
+    shares: tuple[float, ...] = ()  # chance of each to be the best, the chosen one's first; none: the chosen one is it
 
     def of_distinct_sids(self, item_codes: NDArray[np.int64]) -> "PreferenceList":
         """Without rejected items whose SID another candidate of the list has.
@@ -37,14 +43,17 @@ class PreferenceList(NamedTuple):
         Args:
             item_codes: SIDs of the catalogue, [N, C].
         """
-        seen, kept = {tuple(item_codes[self.chosen].tolist())}, []
-        for place, item in enumerate(self.rejected):
-            sid = tuple(item_codes[item].tolist())
-            if sid not in seen:
-                seen.add(sid)
-                kept.append(place)
-        rejected = tuple(self.rejected[place] for place in kept)
-        return self._replace(rejected=rejected, levels=(self.levels[0], *(self.levels[place + 1] for place in kept)))
+        items = (self.chosen, *self.rejected)
+        first_of: dict[tuple[int, ...], int] = {}  # SID → its first place in the list
+        place_of = [
+            first_of.setdefault(tuple(sid), place) for place, sid in enumerate(item_codes[list(items)].tolist())
+        ]
+        kept = list(first_of.values())
+        shares = np.bincount(place_of, self.shares, len(items))[kept].tolist() if self.shares else ()
+        rejected = tuple(items[place] for place in kept[1:])
+        return self._replace(
+            rejected=rejected, levels=tuple(self.levels[place] for place in kept), shares=tuple(shares)
+        )
 
 
 class Levels:
@@ -117,7 +126,37 @@ class Levels:
         return [item for item in dict.fromkeys(drawn) if item not in positive][:count]
 
 
-def hybrid_list(
+def soft_list(
+    context: SearchContext, items: Sequence[int], scores: NDArray[np.floating], levels: Levels, sharpness: float
+) -> PreferenceList | None:
+    """All items of a beam, each with the chance that it is the best of them; the likeliest is called the chosen one.
+
+    Args:
+        context: the search.
+        items: the beam's items in the generator's order, [X].
+        scores: the reward of each, not below zero, [X].
+        levels: of the logged behaviour.
+        sharpness: γ; 0 makes all items alike, much of it leaves the first one.
+
+    Returns:
+        None where the beam is empty.
+    """
+    if len(items) == 0:
+        return None
+    worth = np.maximum(np.asarray(scores, np.float64), _LEAST_WORTH) ** sharpness
+    chosen = int(worth.argmax())
+    places = [chosen, *(place for place in range(len(items)) if place != chosen)]
+    kept = [items[place] for place in places]
+    judgement = judge(np.asarray(scores, np.float64), np.isin(items, context.clicked))
+    shares = tuple((worth[places] / worth.sum()).tolist())
+    return PreferenceList(context, kept[0], tuple(kept[1:]), levels.of(context, kept), judgement, shares)
+
+
+_LEAST_WORTH = 1e-6
+"""A reward below this is taken for it: no item is impossible."""
+
+
+def risen_list(
     context: SearchContext, items: Sequence[int], scores: NDArray[np.floating], levels: Levels, count: int
 ) -> PreferenceList | None:
     """The preference list of one re-sorted beam: without rejected items where the reward model changed nothing.

@@ -60,6 +60,7 @@ def list_table(
     is_rejected[starts] = False
     of_chosen = np.repeat(reward[starts], sizes)
     weights = reward_gap_weight(torch.from_numpy(of_chosen), torch.from_numpy(reward), max_weight).numpy()
+    weights[np.repeat([bool(one.shares) for one in lists], sizes)] = 1.0  # the reward model's shares say it all
     logs = reference.double().numpy()[np.arange(reference.shape[1]) < sizes[:, None]]
     names = pa.array(item_ids).take(pa.array(items))
     everything, rejected = _offsets(sizes), _offsets(sizes - 1)
@@ -71,6 +72,7 @@ def list_table(
             "rejected": pa.ListArray.from_arrays(rejected, names.filter(pa.array(is_rejected))),
             "reference_rejected": pa.ListArray.from_arrays(rejected, logs[is_rejected]),
             "weights": pa.ListArray.from_arrays(rejected, weights[is_rejected]),
+            "shares": pa.array([list(one.shares) or None for one in lists], pa.list_(pa.float64())),
             "levels": pa.ListArray.from_arrays(everything, levels),
             "rewards": pa.ListArray.from_arrays(everything, reward),
         }
