@@ -22,6 +22,10 @@ from onesearch.serve.engine import Judgement, Ranked
 from onesearch.serve.reranking import Reranking
 from onesearch.types import SearchContext
 
+LOG_PROBABILITY = "sid_log_probability"
+NAMES = {"ctr": "CTR", "cvr": "CVR", "ctcvr": "CTCVR", "relevance": "relevance", LOG_PROBABILITY: "log p"}
+"""The parts of a score, and what they are called."""
+
 
 class Reranker:
     """Re-sorts lists of items by the reward model.
@@ -72,13 +76,20 @@ class Reranker:
         return self
 
     @property
+    def weights(self) -> dict[str, float]:
+        """What each part of a judgement, and the log-probability of the SID, count in the score.
+
+        CVR and CTCVR are not among them where the log knew no orders: then they say nothing.
+        """
+        weights = self.model.weights
+        orders = {"cvr": weights.cvr, "ctcvr": weights.ctcvr} if self.model.orders_known else {}
+        relevance = {"relevance": 10 * weights.relevance}
+        return {"ctr": weights.ctr} | orders | relevance | {LOG_PROBABILITY: self.settings.generator_weight}
+
+    @property
     def formula(self) -> str:
         """The score in figures, as lists are sorted by it."""
-        weights = self.model.weights
-        parts = {"CTR": weights.ctr, "CVR": weights.cvr, "CTCVR": weights.ctcvr} if self.model.orders_known else {}
-        parts = parts or {"CTR": weights.ctr}
-        parts |= {"relevance": 10 * weights.relevance, "log p": self.settings.generator_weight}
-        return "score = " + " + ".join(f"{weight:g}·{name}" for name, weight in parts.items() if weight)
+        return "score = " + " + ".join(f"{weight:g}·{NAMES[name]}" for name, weight in self.weights.items() if weight)
 
     def length(self, k: int) -> int:
         """How many items to ask a beam for when `k` of them are to be shown."""
@@ -106,11 +117,12 @@ class Reranker:
     def judge(self, contexts: Sequence[SearchContext], items: Sequence[Sequence[int]]) -> list[Judgement]:
         """What the reward model says of each item, its own score and the parts of it; arguments as in `scores`."""
         if not any(map(len, items)):
-            return [Judgement(*np.zeros((5, 0))) for _ in contexts]
+            return [Judgement(*np.zeros((6, 0))) for _ in contexts]
         output = self.model(self._inputs(contexts, items))
         parts = (self.model.score(output), *_probabilities(output))
         columns = torch.stack(parts, dim=1).double().cpu().numpy()  # [B, 5, X]
-        return [Judgement(*found[:, : len(row)]) for found, row in zip(columns, items, strict=True)]
+        found = [column[:, : len(row)] for column, row in zip(columns, items, strict=True)]
+        return [Judgement(reward, reward, *probabilities) for reward, *probabilities in found]
 
     def rerank(self, contexts: Sequence[SearchContext], ranked: Sequence[Ranked], k: int) -> list[Ranked]:
         """Lists re-sorted and cut to `k` items, what was said of them beside them.
@@ -127,8 +139,7 @@ class Reranker:
         """What is alike keeps the generator's order."""
         score = self._mixed(np.asarray(judgement.score), ranked.scores)
         order = np.argsort(-score, kind="stable")[:k]
-        parts = [np.asarray(part)[order] for part in judgement._replace(score=score)]
-        return Ranked(ranked.items[order], ranked.scores[order], Judgement(*parts))
+        return ranked._replace(judgement=judgement._replace(score=score)).take(order)
 
     def _mixed(self, reward: NDArray[np.float64], log_probs: NDArray[np.float64]) -> NDArray[np.float64]:
         mixed: NDArray[np.float64] = reward + self.settings.generator_weight * log_probs
