@@ -176,10 +176,9 @@ def main() -> None:
     given = parser.parse_args()
     log = Log.open(given.run / "log")
     rerank = ("--rerank", "true") if given.rerank else ()
+    one = ("--batching.max_batch", "1", *rerank)
     batched = round_of(given.run, log, given.clients, given.seconds, given.num_beams, *rerank)
-    alone = round_of(
-        given.run, log, given.clients, given.seconds, given.num_beams, "--batching.max_batch", "1", *rerank
-    )
+    alone = round_of(given.run, log, given.clients, given.seconds, given.num_beams, *one)
     rows = [
         Row(f"{count} clients", metric, figure, alone[count].figures()[metric], "batches of one")
         for count in given.clients

@@ -7,6 +7,7 @@ import httpx
 import inside
 import pytest
 
+from onesearch.artifacts import ArtifactError
 from onesearch.serve.http.app import create_app
 from onesearch.serve.reranking import Reranking
 
@@ -92,6 +93,16 @@ def test_without_a_reward_model_nothing_is_re_sorted(make_service):
     assert not inside.found(http, query="rug")["reranked"]
     health = http.get("/health").json()
     assert (health["can_rerank"], health["rerank"]) == (False, False)
+
+
+def test_a_reward_model_that_cannot_be_used_keeps_no_search_from_being_answered(make_service, tiny_run_copy):
+    """It is needed only where lists are re-sorted by default."""
+    (tiny_run_copy / "reward").mkdir()
+    http = inside.http(create_app(make_service(tiny_run_copy)))
+    assert http.get("/health").json()["can_rerank"] is False
+    assert inside.found(http, query="rug")["hits"]
+    with pytest.raises(ArtifactError, match="reward holds no finished artefact"):
+        make_service(tiny_run_copy, rerank=True)
 
 
 def test_further_rounds_are_served(make_service, tiny_run_copy):

@@ -92,7 +92,7 @@ def test_what_cannot_be_served_is_said(tmp_path, tiny_run, capsys):
         ("There is no run folder", "--run", str(tmp_path / "nowhere")),
         ("holds no trained generator yet", "--run", str(tmp_path / "empty")),
         ("No stage 'log' answers searches", "--run", str(tiny_run), "--stages", "[log]"),
-        ("has no reward model to re-sort by", "--run", str(tiny_run), "--rerank", "true"),
+        ("reward holds no finished artefact", "--run", str(tiny_run), "--rerank", "true"),
         ("reranking.list_size is 0", "--run", str(tiny_run), "--reranking.list_size", "0"),
         ("limits.k is 0", "--run", str(tiny_run), "--limits.k", "0"),
     ):

@@ -1,10 +1,13 @@
 """The reward model in serving: what it is asked, in which order lists come out, and that no answer leaks into them."""
 
+import json
+import shutil
+
 import numpy as np
 import pytest
 import torch
 
-from onesearch.artifacts import ArtifactError
+from onesearch.artifacts import ArtifactError, writing
 from onesearch.models.reward import ScoreWeights
 from onesearch.serve.engine import Ranked
 from onesearch.serve.reranker import Reranker
@@ -114,6 +117,17 @@ def test_weights_of_the_score_can_be_given(judged_run, tiny_khqe, tiny_log, sear
     assert reranker.formula == "score = 5·relevance"
     reranker.model.orders_known.fill_(False)
     assert list(reranker.weights) == ["ctr", "relevance", "sid_log_probability"]
+
+
+def test_a_model_of_another_version_is_said(judged_run, tiny_run_copy, tiny_khqe, tiny_log):
+    """Intact, but with settings that there are no more, or without some that there are by now."""
+    told = json.loads((judged_run / "reward" / "config.json").read_text())
+    for config in (told | {"size": {"layers": 3}}, {name: part for name, part in told.items() if name != "history"}):
+        with writing(tiny_run_copy / "reward", "reward", [tiny_run_copy / "quantizer"]) as folder:
+            shutil.copy(judged_run / "reward" / "reward.safetensors", folder)
+            (folder / "config.json").write_text(json.dumps(config))
+        with pytest.raises(ArtifactError, match="reward is of another version: run the 'reward' stage again"):
+            Reranker.open(tiny_run_copy, tiny_khqe, tiny_log)
 
 
 def test_user_mistakes(tiny_run, tiny_khqe, tiny_log):

@@ -1,6 +1,7 @@
 """One run as it is served: its log, its SIDs and the engines of its stages. A reload opens another one beside it."""
 
 import copy
+import logging
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -21,6 +22,7 @@ from onesearch.serve.reranker import Reranker
 from onesearch.serve.reranking import Reranking
 from onesearch.serve.settings import Memory
 from onesearch.serve.shoppers import Shoppers
+from onesearch.serve.telemetry import log as write_log
 from onesearch.sid.versions import current_version
 from onesearch.types import SearchContext, UserError
 
@@ -103,11 +105,11 @@ class Generation:
             num_beams: K where none is asked for.
             memory: what is kept.
             reranking: how its reward model re-sorts, where it has one.
-            must_rerank: refuse a run that has none.
+            must_rerank: refuse a run that has none which can be used.
 
         Raises:
-            UserError: a stage is unknown or not trained, or what it was trained on is not there any more; or the same
-                of the reward model.
+            UserError: a stage is unknown or not trained, or what it was trained on is not there any more; the same of the
+                reward model, where it is needed.
         """
         run = run.resolve()
         if not run.is_dir():
@@ -115,18 +117,13 @@ class Generation:
         chosen = list(dict.fromkeys(stages)) or trained(run)[::-1]
         if not chosen:
             raise ArtifactError(f"{run} holds no trained generator yet: run the pipeline, or `onesearch fit`, first.")
-        judges = (run / "reward" / "manifest.json").is_file()
-        if must_rerank and not judges:
-            raise UserError(
-                f"{run} has no reward model to re-sort by: train its stage `reward`, or leave --rerank out."
-            )
         khqe = Khqe.open(run, with_added=True)
+        log = Log.open(run / "log").with_items(khqe.added_items)
+        reranker = _open_reranker(run, khqe, log, reranking, must_rerank)
         engines = {stage: SearchEngine.open(run, stage, khqe, num_beams) for stage in chosen}
         for engine in engines.values():
             engine.generator.eval()
         khqe.texts.bound(memory.texts)
-        log = Log.open(run / "log").with_items(khqe.added_items)
-        reranker = Reranker.open(run, khqe, log, settings=reranking) if judges else None
         generation = cls(run, log, engines, memory, reranker)
         generation.warm_up()
         return generation
@@ -199,3 +196,15 @@ class Generation:
         encoded = engine.generator.encode(engine.batch(contexts))
         scores = engine.generator.sid_log_probs(encoded, torch.from_numpy(codes).to(device)).double().cpu().numpy()
         return [scores[row, : len(one.items)] for row, one in enumerate(ranked)]
+
+
+def _open_reranker(run: Path, khqe: Khqe, log: Log, reranking: Reranking, is_needed: bool) -> Reranker | None:
+    """The reward model of a run; where nobody needs it, one that cannot be used keeps no search from being answered."""
+    try:
+        return Reranker.open(run, khqe, log, settings=reranking)
+    except ArtifactError as error:
+        if is_needed:
+            raise
+        if (run / "reward").exists():
+            write_log("reward model not served", logging.WARNING, told={"why": str(error)})
+        return None

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from onesearch.artifacts import verify
+from onesearch.artifacts import ArtifactError, verify
 from onesearch.khqe import Khqe
 from onesearch.log.prepared import Log
 from onesearch.models.reward import HistorySizes, RewardModel, RewardOutput, ScoreWeights, load_reward
@@ -64,10 +64,13 @@ class Reranker:
             settings: how lists are re-sorted.
 
         Raises:
-            ArtifactError: the reward model is missing, damaged or of another codebook.
+            ArtifactError: the reward model is missing, damaged, or of another codebook or version.
         """
         verify(run / "reward", "reward", [run / "quantizer"])
-        model = load_reward(run / "reward", weights)
+        try:
+            model = load_reward(run / "reward", weights)
+        except (KeyError, TypeError, RuntimeError) as error:  # its settings, or its weights, are not those of today
+            raise ArtifactError(f"{run / 'reward'} is of another version: run the 'reward' stage again.") from error
         return cls(model, _features(khqe, log, model.history), khqe, settings)
 
     def to(self, device: torch.device) -> "Reranker":
