@@ -108,8 +108,8 @@ class Generation:
             must_rerank: refuse a run that has none which can be used.
 
         Raises:
-            UserError: a stage is unknown or not trained, or what it was trained on is not there any more; the same of the
-                reward model, where it is needed.
+            UserError: a stage is unknown or not trained, or what it was trained on is not there any more; or the reward
+                model is needed and cannot be used.
         """
         run = run.resolve()
         if not run.is_dir():
