@@ -155,7 +155,8 @@ def test_a_list_stands_beside_the_same_re_sorted(page, address, client):
     assert [part.split()[0] for part in parts] == ["CTR", "CVR", "CTCVR", "relevance", "log"]
     assert page.locator(".right .score small").first.inner_text() == f"score {judged['hits'][0]['score']:.3f}"
     assert page.locator(".left .score small").first.inner_text().startswith("log p −")
-    page.get_by_text("Score = 1 × CTR + 0.3 × CVR").wait_for()
+    page.locator(".right").get_by_text("Score = CTR + 0.3 × CVR").wait_for()
+    page.locator(".left").get_by_text("Score = log p").wait_for()
     for side in ("left", "right"):
         bars = page.locator(f".{side} .bar span").evaluate_all("bars => bars.map((bar) => parseFloat(bar.style.width))")
         assert bars[0] == 100

@@ -97,10 +97,10 @@ export class Column {
   }
 
   /** What stands above an answer. */
-  about({ hits, reads_users, reranked, score_weights }) {
+  about({ hits, reads_users, score_weights }) {
     if (!hits.length) return say("empty");
-    if (reranked) return say("formula", score_weights);
-    return reads_users || !this.chosen.user ? "" : say("anonymous");
+    if (this.chosen.user && !reads_users) return say("anonymous");
+    return this.page.health.can_rerank ? say("formula", score_weights) : "";
   }
 
   async tell(kind, hit, query) {

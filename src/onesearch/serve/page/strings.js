@@ -5,7 +5,7 @@ const percent = (share) => (share > 0 && share < 0.01 ? "<1%" : `${Math.round(sh
 const one = (count, singular, plural = `${singular}s`) => `${en.format(count)} ${count === 1 ? singular : plural}`;
 const fixed = (value, digits) => value.toFixed(digits).replace("-", "−");
 
-/** What a re-sorted score is made of. */
+/** What a score is made of. */
 const PARTS = {
   en: { ctr: "CTR", cvr: "CVR", ctcvr: "CTCVR", relevance: "relevance", sid_log_probability: "log p" },
   zh: { ctr: "点击率", cvr: "转化率", ctcvr: "点击转化率", relevance: "相关性", sid_log_probability: "log p" },
@@ -14,7 +14,8 @@ const PROBABILITIES = ["ctr", "cvr", "ctcvr"];
 const part = (name, value, names) =>
   `${names[name]} ${PROBABILITIES.includes(name) ? `${(value * 100).toFixed(1)}%` : fixed(value, 2)}`;
 const sum = (weights, names) =>
-  Object.entries(weights).filter(([, weight]) => weight).map(([name, weight]) => `${en.format(weight)} × ${names[name]}`).join(" + ");
+  Object.entries(weights).filter(([, weight]) => weight)
+    .map(([name, weight]) => (weight === 1 ? "" : `${en.format(weight)} × `) + names[name]).join(" + ");
 
 export const STRINGS = {
   en: {
