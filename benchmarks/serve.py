@@ -1,6 +1,6 @@
 """Searches a second and their latencies over HTTP, with batches and without, and what the memory does in a soak.
 
-    python -m benchmarks.serve --run RUN [--clients 1 8 64] [--seconds 10] [--soak 5000] [--json FILE]
+    python -m benchmarks.serve --run RUN [--clients 1 8 64] [--seconds 10] [--soak 5000] [--rerank] [--json FILE]
 
 The service is a process of its own, started by its verb; this process is the clients, asyncio over httpx, each of which
 sends its next search when the one before is answered. Searches are those of the log's test period, with their shoppers,
@@ -171,11 +171,14 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=10)
     parser.add_argument("--num_beams", type=int, default=64)
     parser.add_argument("--soak", type=int, default=5000, help="searches; 0: none")
+    parser.add_argument("--rerank", action="store_true", help="the reward model re-sorts every list")
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
     log = Log.open(given.run / "log")
-    batched = round_of(given.run, log, given.clients, given.seconds, given.num_beams)
-    alone = round_of(given.run, log, given.clients, given.seconds, given.num_beams, "--batching.max_batch", "1")
+    rerank = ("--rerank", "true") if given.rerank else ()
+    one = ("--batching.max_batch", "1", *rerank)
+    batched = round_of(given.run, log, given.clients, given.seconds, given.num_beams, *rerank)
+    alone = round_of(given.run, log, given.clients, given.seconds, given.num_beams, *one)
     rows = [
         Row(f"{count} clients", metric, figure, alone[count].figures()[metric], "batches of one")
         for count in given.clients
@@ -183,7 +186,7 @@ def main() -> None:
     ]
     if given.soak:
         # Few texts may stay, so that a short soak shows whether the bound holds.
-        bound = ("--memory.texts", "1000")
+        bound = ("--memory.texts", "1000", *rerank)
         with (
             tempfile.TemporaryDirectory() as folder,
             served(given.run, Path(folder), given.num_beams, *bound) as address,
@@ -191,7 +194,7 @@ def main() -> None:
             soak(address, log, min(given.soak, 500))  # allocators settle
             after, before = soak(address, log, given.soak)
         rows += [Row(f"soak of {given.soak:,}", name, after[name], before[name], "before") for name in after]
-    show(f"Searches over HTTP, {given.num_beams} beams", rows, given.json)
+    show(f"Searches over HTTP, {given.num_beams} beams{', re-sorted' if rerank else ''}", rows, given.json)
 
 
 if __name__ == "__main__":

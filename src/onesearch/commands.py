@@ -191,6 +191,8 @@ def serve(
     limits: Limits = Limits(),  # noqa: B008
     batching: Batching = Batching(),  # noqa: B008
     memory: Memory = Memory(),  # noqa: B008
+    rerank: bool = False,
+    reranking: Reranking = Reranking(),  # noqa: B008
 ) -> None:
     """Answer searches over HTTP, with a page to try them, until SIGTERM or Ctrl-C; SIGHUP reads the run again.
 
@@ -208,6 +210,8 @@ def serve(
         limits: what a request and a client may ask for.
         batching: how searches that wait are answered together.
         memory: what is kept in memory.
+        rerank: whether the reward model re-sorts lists where a request does not say.
+        reranking: how it does.
     """
     from importlib.util import find_spec
 
@@ -231,6 +235,8 @@ def serve(
         limits,
         batching,
         memory,
+        rerank,
+        reranking,
     )
 
 

@@ -1,9 +1,27 @@
 """A service over the tiny run, and clients of it."""
 
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
+
+@pytest.fixture(scope="session")
+def judged_run(tiny_run: Path, tiny_khqe, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`tiny_run` with a reward model that was not trained, but told that orders are known; read only."""
+    import torch
+
+    from onesearch.artifacts import writing
+    from onesearch.models.reward import RewardModel
+
+    run = Path(shutil.copytree(tiny_run, tmp_path_factory.mktemp("judged") / tiny_run.name))
+    torch.manual_seed(0)
+    model = RewardModel(tiny_khqe.item_embeddings.shape[1], tiny_khqe.spec.sizes)
+    model.orders_known.fill_(True)
+    with writing(run / "reward", "reward", [run / "log", run / "quantizer"]) as folder:
+        model.save(folder)
+    return run
 
 
 @pytest.fixture(scope="session")
@@ -24,11 +42,11 @@ def make_service(tiny_run: Path, tmp_path_factory: pytest.TempPathFactory) -> It
 
 
 @pytest.fixture(scope="session")
-def service(make_service):
+def service(make_service, judged_run):
     """The service that tests share: they tell apart their shoppers by name, so none disturbs another."""
     from onesearch.serve.settings import Limits
 
-    return make_service(limits=Limits(rate=0))
+    return make_service(judged_run, limits=Limits(rate=0))
 
 
 @pytest.fixture(scope="session")

@@ -1,12 +1,15 @@
 """Searches, items, shoppers and SIDs over HTTP."""
 
 import asyncio
+import shutil
 
 import httpx
 import inside
 import pytest
 
+from onesearch.artifacts import ArtifactError
 from onesearch.serve.http.app import create_app
+from onesearch.serve.reranking import Reranking
 
 
 def test_it_answers_as_the_engine(client, service, tiny_log):
@@ -25,19 +28,110 @@ def test_it_answers_as_the_engine(client, service, tiny_log):
             )
 
 
+@pytest.fixture(scope="module")
+def reranking_service(make_service, judged_run):
+    """Re-sorts the first six items, or as many as are asked for, where a search does not say."""
+    return make_service(judged_run, rerank=True, reranking=Reranking(6, 0.05))
+
+
+def test_it_re_sorts_as_the_engine(reranking_service, tiny_log):
+    """By default as the service is set: the hits of `SearchEngine.search`, and scores that their parts add up to.
+
+    What is re-sorted depends on who asks, whatever the stage; what is not is the generator's list.
+    """
+    http = inside.http(create_app(reranking_service))
+    generation = reranking_service.generation
+    for stage in ("sft_personalize", "sft_align"):
+        engine = generation.engines[stage]
+        want = engine.search(tiny_log, "red boots", "u3", 4, generation.reranker)
+        asked = {"query": "red boots", "user_id": "u3", "k": 4, "stage": stage, "explain": True}
+        got = inside.found(http, **asked)
+        assert [hit["item_id"] for hit in got["hits"]] == [hit.item_id for hit in want]
+        assert (got["reranked"], got["reads_users"], got["score_weights"]["sid_log_probability"]) == (True, True, 0.05)
+        for hit, judged in zip(got["hits"], want, strict=True):
+            parts = hit["explanation"]["score_parts"]
+            assert hit["score"] == pytest.approx(judged.judgement.score, abs=1e-4)
+            assert {name: parts[name] for name in ("reward", "ctr", "cvr", "ctcvr", "relevance")} == pytest.approx(
+                {name: part for name, part in judged.judgement._asdict().items() if name != "score"}, abs=1e-4
+            )
+            weighted = {name: weight * parts[name] for name, weight in got["score_weights"].items()}
+            assert hit["score"] == pytest.approx(sum(weighted.values()), abs=1e-4)
+            assert parts["reward"] == pytest.approx(hit["score"] - weighted["sid_log_probability"], abs=1e-4)
+            assert parts["sid_log_probability"] == pytest.approx(judged.score, abs=1e-3)
+        plain = inside.found(http, **asked, rerank=False)
+        assert [hit["item_id"] for hit in plain["hits"]] == [
+            hit.item_id for hit in engine.search(tiny_log, "red boots", "u3", 4)
+        ]
+        assert (plain["reranked"], plain["reads_users"]) == (False, stage != "sft_align")
+        assert plain["score_weights"] == {"sid_log_probability": 1}
+        assert list(plain["hits"][0]["explanation"]["score_parts"]) == ["sid_log_probability"]
+
+
+def test_what_was_just_clicked_counts_when_lists_are_re_sorted(reranking_service):
+    """The stage itself reads no behaviour: what changes after an event is what the reward model says."""
+    http = inside.http(create_app(reranking_service))
+    asked = {"query": "lamp", "user_id": "new here", "stage": "sft_align", "explain": True}
+    before = inside.found(http, **asked)
+    event = {"user_id": "new here", "kind": "click", "item_id": "i08"}
+    assert http.post("/events", json={"events": [event]}).status_code == 200
+    after = inside.found(http, **asked)
+    ctr = [{hit["item_id"]: hit["explanation"]["score_parts"]["ctr"] for hit in one["hits"]} for one in (before, after)]
+    assert ctr[0].keys() == ctr[1].keys()
+    assert ctr[0] != ctr[1]
+    assert (
+        inside.found(http, **asked, rerank=False)["hits"]
+        == inside.found(http, **asked | {"user_id": None}, rerank=False)["hits"]
+    )
+
+
+def test_without_a_reward_model_nothing_is_re_sorted(make_service):
+    """It is said before the search waits for anything."""
+    http = inside.http(create_app(make_service()))
+    answer = http.post("/search", json={"query": "rug", "rerank": True})
+    assert answer.status_code == 422
+    assert "has no reward model to re-sort by" in answer.json()["error"]["message"]
+    assert not inside.found(http, query="rug")["reranked"]
+    health = http.get("/health").json()
+    assert (health["can_rerank"], health["rerank"]) == (False, False)
+
+
+def test_a_reward_model_that_cannot_be_used_keeps_no_search_from_being_answered(make_service, tiny_run_copy):
+    """It is needed only where lists are re-sorted by default."""
+    (tiny_run_copy / "reward").mkdir()
+    http = inside.http(create_app(make_service(tiny_run_copy)))
+    assert http.get("/health").json()["can_rerank"] is False
+    assert inside.found(http, query="rug")["hits"]
+    with pytest.raises(ArtifactError, match="reward holds no finished artefact"):
+        make_service(tiny_run_copy, rerank=True)
+
+
+def test_further_rounds_are_served(make_service, tiny_run_copy):
+    """The generator of a second round answers, before the stages of the first."""
+    shutil.copytree(tiny_run_copy / "sft_personalize", tiny_run_copy / "dpo_hybrid_2")
+    service = make_service(tiny_run_copy)
+    assert list(service.generation.engines) == ["dpo_hybrid_2", "sft_personalize", "sft_align"]
+
+
 def test_get_is_post_in_a_url(client):
-    params = {"q": "blue kettle", "user_id": "u1", "k": 3, "num_beams": 4, "explain": "true"}
+    params = {"q": "blue kettle", "user_id": "u1", "k": 3, "num_beams": 4, "explain": "true", "rerank": "true"}
     got = client.get("/search", params=params).json()
-    want = inside.found(client, query="blue kettle", user_id="u1", k=3, num_beams=4, explain=True)
+    want = inside.found(client, query="blue kettle", user_id="u1", k=3, num_beams=4, explain=True, rerank=True)
     assert got["hits"] == want["hits"]
-    assert (got["num_beams"], len(got["hits"])) == (4, 3)
+    assert (got["num_beams"], len(got["hits"]), got["reranked"]) == (4, 3, True)
 
 
-def test_many_at_once_are_batched_and_answered_as_if_alone(make_service):
-    """24 searches of six shoppers at the same time: fewer batches than searches, and the answers of one at a time."""
-    service = make_service()
+def test_many_at_once_are_batched_and_answered_as_if_alone(reranking_service):
+    """24 searches of 12 shoppers at the same time: fewer batches than searches, and the answers of one at a time.
+
+    They ask for more or fewer items than are re-sorted, and some for none to be: neither may touch their neighbours.
+    """
+    service = reranking_service
     app = create_app(service)
-    bodies = [{"query": query, "user_id": f"u{user}", "k": 4} for query in ("rug", "red lamp") for user in range(12)]
+    bodies = [
+        {"query": query, "user_id": f"u{user}", "k": 4 + 5 * (user % 2), "rerank": user % 3 != 0}
+        for query in ("rug", "red lamp")
+        for user in range(12)
+    ]
 
     async def ask(together: bool) -> list[list[str]]:
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as http:
@@ -173,6 +267,7 @@ def test_a_strange_query_is_a_query(client, name):
         ({"query": None}, "query", "string"),
         ({"query": ["rug"]}, "query", "string"),
         ({"query": "rug", "user_id": ""}, "user_id", "at least 1 character"),
+        ({"query": "rug", "rerank": "yes"}, "rerank", "boolean"),
         ({"query": "rug", "colour": "red"}, "colour", "not permitted"),
         ({}, "query", "required"),
         ([], "body", "object"),
@@ -206,4 +301,5 @@ def test_health_says_what_is_served(client):
     health = client.get("/health").json()
     assert (health["status"], health["ready"], health["run"], health["num_items"]) == ("ready", True, "tiny", 36)
     assert health["stages"] == ["sft_personalize", "sft_align"]
+    assert (health["can_rerank"], health["rerank"]) == (True, False)
     assert client.get("/health/live").json() == {"live": True}

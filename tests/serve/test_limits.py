@@ -302,12 +302,14 @@ def test_a_reload_drops_no_request(make_service, tiny_run):
         assert set(stages) == {"sft_personalize", "sft_align"}
 
 
-def test_a_reload_lets_go_of_what_was_served(make_service):
+def test_a_reload_lets_go_of_what_was_served(make_service, judged_run):
     """Of the run before nothing stays in memory, though its parts know one another."""
-    service = make_service()
-    before = [weakref.ref(part) for part in (service.generation, service.generation.khqe, service.generation.log)]
+    service = make_service(judged_run)
+    served = service.generation
+    before = [weakref.ref(part) for part in (served, served.khqe, served.log, served.reranker)]
+    del served
     asyncio.run(service.reload())
-    assert [part() for part in before] == [None, None, None]
+    assert [part() for part in before] == [None] * 4
 
 
 @pytest.mark.parametrize(

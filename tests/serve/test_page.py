@@ -18,11 +18,11 @@ EVIL = "<img src=x onerror=\"document.title='owned'\">"
 
 
 @pytest.fixture(scope="module")
-def address(make_service) -> Iterator[str]:
+def address(make_service, judged_run) -> Iterator[str]:
     """A served page."""
     from onesearch.serve.settings import Limits
 
-    service = make_service(limits=Limits(rate=0))
+    service = make_service(judged_run, limits=Limits(rate=0))
     server = uvicorn.Server(uvicorn.Config(create_app(service), "127.0.0.1", 0, log_config=None))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
@@ -138,6 +138,37 @@ def test_a_click_is_known_to_the_next_search(page, address):
     assert page.locator(".score small").all_inner_texts() != before
 
 
+def test_a_list_stands_beside_the_same_re_sorted(page, address, client):
+    """The same shopper twice, the right list re-sorted: parts on each card, bars that fall, the choice in the link."""
+    asked = {"query": "red boots", "user_id": "u3"}
+    plain, judged = (client.post("/search", json=asked | {"rerank": rerank}).json() for rerank in (False, True))
+    page.goto(f"{address}/?q=red+boots&user=u3&user2=u3&compare=1")
+    page.locator(".right .moved").nth(9).wait_for()
+    assert titles(page, "left") == titles(page, "right") == [hit["title"] for hit in plain["hits"]]
+    assert page.locator(".parts").count() == 0
+    page.locator("#right-sort").select_option("Re-sorted by the reward model")
+    page.locator(".right .parts").nth(9).wait_for()
+    assert titles(page, "right") == [hit["title"] for hit in judged["hits"]]
+    assert titles(page, "left") == [hit["title"] for hit in plain["hits"]]
+    assert page.locator(".right .moved.up").count()
+    parts = page.locator(".right .parts").first.locator("li").all_inner_texts()
+    assert [part.split()[0] for part in parts] == ["CTR", "CVR", "CTCVR", "relevance", "log"]
+    assert page.locator(".right .score small").first.inner_text() == f"score {judged['hits'][0]['score']:.3f}"
+    assert page.locator(".left .score small").first.inner_text().startswith("log p −")
+    page.locator(".right").get_by_text("Score = CTR + 0.3 × CVR").wait_for()
+    page.locator(".left").get_by_text("Score = log p").wait_for()
+    for side in ("left", "right"):
+        bars = page.locator(f".{side} .bar span").evaluate_all("bars => bars.map((bar) => parseFloat(bar.style.width))")
+        assert bars[0] == 100
+        assert bars == sorted(bars, reverse=True)
+        assert 1 <= bars[-1] < 100
+    assert "sort2=reward" in page.url
+    page.reload()
+    page.locator(".right .parts").nth(9).wait_for()
+    assert page.locator("#right-sort").input_value() == "reward"
+    assert page.locator("#left-sort").input_value() == "generated"
+
+
 def test_what_is_typed_is_text(page, address):
     """HTML in a query and in an address is shown, not run."""
     page.goto(f"{address}/?user={EVIL}&q={EVIL}")
@@ -183,10 +214,11 @@ def test_it_fits_a_phone_in_both_lights_and_languages(browser, address, scheme):
     context = browser.new_context(viewport={"width": 390, "height": 844}, color_scheme=scheme, locale="zh-CN")
     with contextlib.closing(context):
         page = context.new_page()
-        page.goto(f"{address}/?q=red+boots&user=u1&compare=1&user2=u2")
+        page.goto(f"{address}/?q=red+boots&user=u1&compare=1&user2=u2&sort2=reward")
         page.locator(".right .card").first.wait_for()
         assert page.get_by_role("button", name="搜索", exact=True).count() == 1
         assert page.locator("html").get_attribute("lang") == "zh-CN"
+        page.locator(".right").get_by_text("点击率").first.wait_for()
         page.get_by_role("button", name="为何是这件商品").first.click()
         page.locator(".tree .node").nth(1).wait_for()
         assert page.evaluate("document.documentElement.scrollWidth") <= 390
@@ -222,11 +254,13 @@ CONTRAST = """() => {
 }"""
 
 
-def test_a_key_is_asked_for(browser, service):
-    """A service with a key: the page asks for it, says when it is wrong, and goes on when it is right."""
-    server = uvicorn.Server(
-        uvicorn.Config(create_app(service, "the-key-of-this-test"), "127.0.0.1", 0, log_config=None)
-    )
+def test_a_key_is_asked_for(browser, make_service):
+    """A service with a key: the page asks for it, says when it is wrong, and goes on when it is right.
+
+    It has no reward model: the page offers no choice that there is not.
+    """
+    app = create_app(make_service(), "the-key-of-this-test")
+    server = uvicorn.Server(uvicorn.Config(app, "127.0.0.1", 0, log_config=None))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     while not server.started:
@@ -243,5 +277,6 @@ def test_a_key_is_asked_for(browser, service):
         page.keyboard.press("Enter")
         page.locator(".card").first.wait_for()
         assert not box.is_visible()
+        assert page.get_by_role("combobox").count() == 2
     server.should_exit = True
     thread.join(10)

@@ -86,12 +86,14 @@ def test_from_start_to_end(tiny_run_copy, tmp_path):
 
 
 def test_what_cannot_be_served_is_said(tmp_path, tiny_run, capsys):
-    """A run that is not there, one without a generator, a stage that is none, a limit that is none."""
+    """A run that is not there, one without a generator or a reward model, a stage or a limit that is none."""
     (tmp_path / "empty").mkdir()
     for message, *options in (
         ("There is no run folder", "--run", str(tmp_path / "nowhere")),
         ("holds no trained generator yet", "--run", str(tmp_path / "empty")),
         ("No stage 'log' answers searches", "--run", str(tiny_run), "--stages", "[log]"),
+        ("reward holds no finished artefact", "--run", str(tiny_run), "--rerank", "true"),
+        ("reranking.list_size is 0", "--run", str(tiny_run), "--reranking.list_size", "0"),
         ("limits.k is 0", "--run", str(tiny_run), "--limits.k", "0"),
     ):
         assert message in refusal(capsys, "serve", *options)

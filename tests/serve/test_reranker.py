@@ -1,5 +1,6 @@
 """The reward model in serving: what it is asked, in which order lists come out, and that no answer leaks into them."""
 
+import json
 import shutil
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 import torch
 
 from onesearch.artifacts import ArtifactError, writing
-from onesearch.models.reward import RewardModel, ScoreWeights
+from onesearch.models.reward import ScoreWeights
 from onesearch.serve.engine import Ranked
 from onesearch.serve.reranker import Reranker
 from onesearch.serve.reranking import Reranking
@@ -20,21 +21,9 @@ def searches(tiny_log):
     return tiny_log.contexts("test")[:10]
 
 
-@pytest.fixture(scope="module")
-def run(tiny_run, tiny_khqe, tmp_path_factory):
-    """`tiny_run` with a reward model that was not trained, but told that orders are known."""
-    run = shutil.copytree(tiny_run, tmp_path_factory.mktemp("judged") / "run")
-    torch.manual_seed(0)
-    model = RewardModel(tiny_khqe.item_embeddings.shape[1], tiny_khqe.spec.sizes)
-    model.orders_known.fill_(True)
-    with writing(run / "reward", "reward", [run / "log", run / "quantizer"]) as folder:
-        model.save(folder)
-    return run
-
-
 @pytest.fixture
-def reranker(run, tiny_khqe, tiny_log):
-    return Reranker.open(run, tiny_khqe, tiny_log)
+def reranker(judged_run, tiny_khqe, tiny_log):
+    return Reranker.open(judged_run, tiny_khqe, tiny_log)
 
 
 def test_parts_are_what_the_model_says(reranker, searches):
@@ -73,6 +62,7 @@ def test_lists_are_sorted_by_reward_and_log_probability(reranker, searches):
             np.testing.assert_array_equal(got.items, ranked.items[want])
             np.testing.assert_array_equal(got.scores, ranked.scores[want])
             np.testing.assert_allclose(got.judgement.score, score[want])
+            np.testing.assert_allclose(got.judgement.reward, reward[want])
             if weight == 1e6:
                 np.testing.assert_array_equal(got.items, ranked.items[:5])
 
@@ -118,16 +108,29 @@ def test_search_re_sorts_a_longer_list(tiny_engine, tiny_log, reranker):
     assert [hit.judgement for hit in plain] == [None] * 20
 
 
-def test_weights_of_the_score_can_be_given(run, tiny_khqe, tiny_log, searches):
+def test_weights_of_the_score_can_be_given(judged_run, tiny_khqe, tiny_log, searches):
     """With relevance alone the score is ten times w4 of it, and says so."""
     weights = ScoreWeights(ctr=0, cvr=0, ctcvr=0, relevance=0.5)
-    reranker = Reranker.open(run, tiny_khqe, tiny_log, weights, Reranking(generator_weight=0))
+    reranker = Reranker.open(judged_run, tiny_khqe, tiny_log, weights, Reranking(generator_weight=0))
     (found,) = reranker.judge(searches[:1], [[1, 2, 3]])
     np.testing.assert_allclose(found.score, 5 * np.asarray(found.relevance), rtol=1e-5)
     assert reranker.formula == "score = 5·relevance"
+    reranker.model.orders_known.fill_(False)
+    assert list(reranker.weights) == ["ctr", "relevance", "sid_log_probability"]
 
 
-def test_user_mistakes(run, tiny_run, tiny_khqe, tiny_log):
+def test_a_model_of_another_version_is_said(judged_run, tiny_run_copy, tiny_khqe, tiny_log):
+    """Intact, but with settings that there are no more, or without some that there are by now."""
+    told = json.loads((judged_run / "reward" / "config.json").read_text())
+    for config in (told | {"size": {"layers": 3}}, {name: part for name, part in told.items() if name != "history"}):
+        with writing(tiny_run_copy / "reward", "reward", [tiny_run_copy / "quantizer"]) as folder:
+            shutil.copy(judged_run / "reward" / "reward.safetensors", folder)
+            (folder / "config.json").write_text(json.dumps(config))
+        with pytest.raises(ArtifactError, match="reward is of another version: run the 'reward' stage again"):
+            Reranker.open(tiny_run_copy, tiny_khqe, tiny_log)
+
+
+def test_user_mistakes(tiny_run, tiny_khqe, tiny_log):
     with pytest.raises(ArtifactError, match="reward holds no finished artefact"):
         Reranker.open(tiny_run, tiny_khqe, tiny_log)
     for settings in ({"list_size": 0}, {"generator_weight": -0.1}):

@@ -57,6 +57,7 @@ class Judgement(NamedTuple):
     """What the reward model says of an item, or of each item of a list."""
 
     score: NDArray[np.float64] | float  # what the list was re-sorted by
+    reward: NDArray[np.float64] | float  # the part of it that is the reward model's
     ctr: NDArray[np.float64] | float  # P(click | shown)
     cvr: NDArray[np.float64] | float  # P(order | click); as meaningless as CTCVR where the log knew no orders
     ctcvr: NDArray[np.float64] | float  # P(click and order | shown)
@@ -79,6 +80,11 @@ class Ranked(NamedTuple):
     items: NDArray[np.int64]  # [K] rows
     scores: NDArray[np.float64]  # [K] log-probability of each item's SID
     judgement: Judgement | None = None  # [K] each, where the items were re-sorted
+
+    def take(self, places: NDArray[np.int64] | slice) -> "Ranked":
+        """The items at some places, with all that is said of them."""
+        parts = None if self.judgement is None else (np.asarray(part)[places] for part in self.judgement)
+        return Ranked(self.items[places], self.scores[places], None if parts is None else Judgement(*parts))
 
 
 class SearchEngine:

@@ -1,6 +1,7 @@
 """One run as it is served: its log, its SIDs and the engines of its stages. A reload opens another one beside it."""
 
 import copy
+import logging
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -14,11 +15,14 @@ from onesearch.artifacts import ArtifactError, read_manifest
 from onesearch.khqe import Khqe
 from onesearch.log.prepared import Log
 from onesearch.log.text import item_texts
-from onesearch.serve.engine import STAGES, Ranked, SearchEngine
+from onesearch.serve.engine import Ranked, SearchEngine, trained
 from onesearch.serve.events import Event
 from onesearch.serve.meanings import SidMeanings
+from onesearch.serve.reranker import Reranker
+from onesearch.serve.reranking import Reranking
 from onesearch.serve.settings import Memory
 from onesearch.serve.shoppers import Shoppers
+from onesearch.serve.telemetry import log as write_log
 from onesearch.sid.versions import current_version
 from onesearch.types import SearchContext, UserError
 
@@ -34,11 +38,17 @@ class Ask(NamedTuple):
     events: tuple[Event, ...]
     k: int
     explain: bool
+    rerank: bool  # by the reward model of the generation, which has one
 
     @property
-    def batch_key(self) -> tuple[int, str, int]:
+    def batch_key(self) -> tuple[int, str, int, bool]:
         """Searches of one key can be answered together."""
-        return id(self.generation), self.stage, self.num_beams
+        return id(self.generation), self.stage, self.num_beams, self.rerank
+
+    @property
+    def reads_users(self) -> bool:
+        """Whether the answer may depend on who asks; the reward model always reads what they did."""
+        return self.rerank or self.generation.engines[self.stage].reads_users
 
 
 class Answer(NamedTuple):
@@ -56,12 +66,21 @@ class Generation:
         log: with the items that came after the fit.
         engines: by stage; the first one answers where none is asked for.
         memory: what is kept.
+        reranker: re-sorts what any of the stages answers; none where the run has no reward model.
     """
 
-    def __init__(self, run: Path, log: Log, engines: dict[str, SearchEngine], memory: Memory) -> None:
+    def __init__(
+        self,
+        run: Path,
+        log: Log,
+        engines: dict[str, SearchEngine],
+        memory: Memory,
+        reranker: Reranker | None = None,
+    ) -> None:
         self.run = run
         self.log = log
         self.engines = engines
+        self.reranker = reranker
         self.khqe = next(iter(engines.values())).khqe
         self.shoppers = Shoppers(log, memory.shoppers)
         self._memory = memory
@@ -69,7 +88,15 @@ class Generation:
         self.version = f"{fingerprints[0]}-{current_version(run)}"
 
     @classmethod
-    def open(cls, run: Path, stages: Sequence[str], num_beams: int, memory: Memory) -> "Generation":
+    def open(
+        cls,
+        run: Path,
+        stages: Sequence[str],
+        num_beams: int,
+        memory: Memory,
+        reranking: Reranking,
+        must_rerank: bool = False,
+    ) -> "Generation":
         """Load a run and warm it up.
 
         Args:
@@ -77,31 +104,35 @@ class Generation:
             stages: those to offer, the first one by default; none named: all that are finished, the last one first.
             num_beams: K where none is asked for.
             memory: what is kept.
+            reranking: how its reward model re-sorts, where it has one.
+            must_rerank: refuse a run that has none which can be used.
 
         Raises:
-            UserError: a stage is unknown or not trained, or what it was trained on is not there any more.
+            UserError: a stage is unknown or not trained, or what it was trained on is not there any more; or the reward
+                model is needed and cannot be used.
         """
         run = run.resolve()
         if not run.is_dir():
             raise UserError(f"There is no run folder {run}: name one with --run.")
-        finished = [name for name in STAGES if (run / name / "manifest.json").is_file()][::-1]
-        chosen = list(dict.fromkeys(stages)) or finished
+        chosen = list(dict.fromkeys(stages)) or trained(run)[::-1]
         if not chosen:
             raise ArtifactError(f"{run} holds no trained generator yet: run the pipeline, or `onesearch fit`, first.")
         khqe = Khqe.open(run, with_added=True)
+        log = Log.open(run / "log").with_items(khqe.added_items)
+        reranker = _open_reranker(run, khqe, log, reranking, must_rerank)
         engines = {stage: SearchEngine.open(run, stage, khqe, num_beams) for stage in chosen}
         for engine in engines.values():
             engine.generator.eval()
         khqe.texts.bound(memory.texts)
-        generation = cls(run, Log.open(run / "log").with_items(khqe.added_items), engines, memory)
+        generation = cls(run, log, engines, memory, reranker)
         generation.warm_up()
         return generation
 
     def warm_up(self) -> None:
         """Answer once with each stage, and read what is read when it is first asked for."""
         for stage, engine in self.engines.items():
-            ask = Ask(self, stage, engine.num_beams, "warm up", None, (), 1, True)
-            self.answer([ask])
+            rerank = self.reranker is not None
+            self.answer([Ask(self, stage, engine.num_beams, "warm up", None, (), 1, explain=True, rerank=rerank)])
         self.meanings.of(())
         len(self.shoppers.busiest)
 
@@ -133,15 +164,22 @@ class Generation:
         engine = copy.copy(self.engines[asks[0].stage])  # shares everything but the width of its beams
         engine.num_beams = asks[0].num_beams
         contexts = [self.shoppers.context(ask.user_id, ask.query, ask.events) for ask in asks]
-        found = engine.rank(contexts, max(ask.k for ask in asks))
-        ranked = [
-            one._replace(items=one.items[: ask.k], scores=one.scores[: ask.k])
-            for ask, one in zip(asks, found, strict=True)
-        ]
+        ranked = self._ranked(engine, contexts, asks)
         explained = [row for row, ask in enumerate(asks) if ask.explain]
         scores = self._level_scores(engine, [contexts[row] for row in explained], [ranked[row] for row in explained])
         of_row = dict(zip(explained, scores, strict=True))
         return [Answer(one, of_row.get(row)) for row, one in enumerate(ranked)]
+
+    def _ranked(self, engine: SearchEngine, contexts: Sequence[SearchContext], asks: Sequence[Ask]) -> list[Ranked]:
+        """What each ask is answered, as long as it asks for, and as if it were alone in the batch."""
+        if not asks[0].rerank:
+            found = engine.rank(contexts, max(ask.k for ask in asks))
+        else:
+            assert self.reranker is not None, "a search that nothing can re-sort is refused when it comes"
+            lengths = [self.reranker.length(ask.k) for ask in asks]
+            lists = zip(engine.rank(contexts, max(lengths)), lengths, strict=True)
+            found = self.reranker.rerank(contexts, [one.take(slice(length)) for one, length in lists], max(lengths))
+        return [one.take(slice(ask.k)) for one, ask in zip(found, asks, strict=True)]
 
     @torch.inference_mode()
     def _level_scores(
@@ -158,3 +196,15 @@ class Generation:
         encoded = engine.generator.encode(engine.batch(contexts))
         scores = engine.generator.sid_log_probs(encoded, torch.from_numpy(codes).to(device)).double().cpu().numpy()
         return [scores[row, : len(one.items)] for row, one in enumerate(ranked)]
+
+
+def _open_reranker(run: Path, khqe: Khqe, log: Log, reranking: Reranking, is_needed: bool) -> Reranker | None:
+    """The reward model of a run; where nobody needs it, one that cannot be used keeps no search from being answered."""
+    try:
+        return Reranker.open(run, khqe, log, settings=reranking)
+    except ArtifactError as error:
+        if is_needed:
+            raise
+        if (run / "reward").exists():
+            write_log("reward model not served", logging.WARNING, told={"why": str(error)})
+        return None

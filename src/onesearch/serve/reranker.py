@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from onesearch.artifacts import verify
+from onesearch.artifacts import ArtifactError, verify
 from onesearch.khqe import Khqe
 from onesearch.log.prepared import Log
 from onesearch.models.reward import HistorySizes, RewardModel, RewardOutput, ScoreWeights, load_reward
@@ -21,6 +21,10 @@ from onesearch.models.reward_features import Catalogue, RewardFeatures, RewardIn
 from onesearch.serve.engine import Judgement, Ranked
 from onesearch.serve.reranking import Reranking
 from onesearch.types import SearchContext
+
+LOG_PROBABILITY = "sid_log_probability"
+NAMES = {"ctr": "CTR", "cvr": "CVR", "ctcvr": "CTCVR", "relevance": "relevance", LOG_PROBABILITY: "log p"}
+"""The parts of a score, and what they are called."""
 
 
 class Reranker:
@@ -60,10 +64,13 @@ class Reranker:
             settings: how lists are re-sorted.
 
         Raises:
-            ArtifactError: the reward model is missing, damaged or of another codebook.
+            ArtifactError: the reward model is missing, damaged, or of another codebook or version.
         """
         verify(run / "reward", "reward", [run / "quantizer"])
-        model = load_reward(run / "reward", weights)
+        try:
+            model = load_reward(run / "reward", weights)
+        except (KeyError, TypeError, RuntimeError) as error:  # its settings, or its weights, are not those of today
+            raise ArtifactError(f"{run / 'reward'} is of another version: run the 'reward' stage again.") from error
         return cls(model, _features(khqe, log, model.history), khqe, settings)
 
     def to(self, device: torch.device) -> "Reranker":
@@ -72,13 +79,20 @@ class Reranker:
         return self
 
     @property
+    def weights(self) -> dict[str, float]:
+        """What each part of a judgement, and the log-probability of the SID, count in the score.
+
+        CVR and CTCVR are not among them where the log knew no orders: then they say nothing.
+        """
+        weights = self.model.weights
+        orders = {"cvr": weights.cvr, "ctcvr": weights.ctcvr} if self.model.orders_known else {}
+        relevance = {"relevance": 10 * weights.relevance}
+        return {"ctr": weights.ctr} | orders | relevance | {LOG_PROBABILITY: self.settings.generator_weight}
+
+    @property
     def formula(self) -> str:
         """The score in figures, as lists are sorted by it."""
-        weights = self.model.weights
-        parts = {"CTR": weights.ctr, "CVR": weights.cvr, "CTCVR": weights.ctcvr} if self.model.orders_known else {}
-        parts = parts or {"CTR": weights.ctr}
-        parts |= {"relevance": 10 * weights.relevance, "log p": self.settings.generator_weight}
-        return "score = " + " + ".join(f"{weight:g}·{name}" for name, weight in parts.items() if weight)
+        return "score = " + " + ".join(f"{weight:g}·{NAMES[name]}" for name, weight in self.weights.items() if weight)
 
     def length(self, k: int) -> int:
         """How many items to ask a beam for when `k` of them are to be shown."""
@@ -106,11 +120,12 @@ class Reranker:
     def judge(self, contexts: Sequence[SearchContext], items: Sequence[Sequence[int]]) -> list[Judgement]:
         """What the reward model says of each item, its own score and the parts of it; arguments as in `scores`."""
         if not any(map(len, items)):
-            return [Judgement(*np.zeros((5, 0))) for _ in contexts]
+            return [Judgement(*np.zeros((6, 0))) for _ in contexts]
         output = self.model(self._inputs(contexts, items))
         parts = (self.model.score(output), *_probabilities(output))
         columns = torch.stack(parts, dim=1).double().cpu().numpy()  # [B, 5, X]
-        return [Judgement(*found[:, : len(row)]) for found, row in zip(columns, items, strict=True)]
+        found = [column[:, : len(row)] for column, row in zip(columns, items, strict=True)]
+        return [Judgement(reward, reward, *probabilities) for reward, *probabilities in found]
 
     def rerank(self, contexts: Sequence[SearchContext], ranked: Sequence[Ranked], k: int) -> list[Ranked]:
         """Lists re-sorted and cut to `k` items, what was said of them beside them.
@@ -127,8 +142,7 @@ class Reranker:
         """What is alike keeps the generator's order."""
         score = self._mixed(np.asarray(judgement.score), ranked.scores)
         order = np.argsort(-score, kind="stable")[:k]
-        parts = [np.asarray(part)[order] for part in judgement._replace(score=score)]
-        return Ranked(ranked.items[order], ranked.scores[order], Judgement(*parts))
+        return ranked._replace(judgement=judgement._replace(score=score)).take(order)
 
     def _mixed(self, reward: NDArray[np.float64], log_probs: NDArray[np.float64]) -> NDArray[np.float64]:
         mixed: NDArray[np.float64] = reward + self.settings.generator_weight * log_probs

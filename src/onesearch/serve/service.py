@@ -13,6 +13,7 @@ from onesearch.log.text import normalize_query
 from onesearch.serve.batcher import Batcher
 from onesearch.serve.events import Event, EventStore
 from onesearch.serve.generation import Answer, Ask, Generation
+from onesearch.serve.reranking import Reranking
 from onesearch.serve.settings import Batching, Limits, Memory
 from onesearch.serve.telemetry import Metrics, log
 from onesearch.types import UserError
@@ -37,6 +38,8 @@ class Service:
         batching: of searches.
         memory: what is kept.
         events: where events are kept; `RUN/serve/events.jsonl` if not given.
+        rerank: whether lists are re-sorted by the reward model where a search does not say.
+        reranking: how they are.
 
     Attributes:
         num_in_flight: requests that are being answered.
@@ -52,17 +55,21 @@ class Service:
         batching: Batching = Batching(),  # noqa: B008
         memory: Memory = Memory(),  # noqa: B008
         events: Path | None = None,
+        rerank: bool = False,
+        reranking: Reranking = Reranking(),  # noqa: B008
     ) -> None:
         self.limits = limits
         self.batching = batching
         self.num_beams = num_beams
+        self.rerank = rerank
         self.num_in_flight = 0
         self.is_draining = False
         self._memory = memory
+        self._reranking = reranking
         self._run = run
         self._stages = tuple(stages)
         self._reloading = threading.Lock()
-        self.generation = Generation.open(run, stages, num_beams, memory)
+        self.generation = self._open(run, stages)
         path = events or run / "serve" / "events.jsonl"
         self.events = EventStore(path, memory.events, memory.shoppers_with_events)
         if self.events.num_damaged:
@@ -79,7 +86,14 @@ class Service:
         return self._reloading.locked()
 
     def ask(
-        self, query: str, user_id: str | None, k: int, stage: str | None, num_beams: int | None, explain: bool
+        self,
+        query: str,
+        user_id: str | None,
+        k: int,
+        stage: str | None,
+        num_beams: int | None,
+        explain: bool,
+        rerank: bool | None,
     ) -> Ask:
         """A search as the worker takes it, checked.
 
@@ -95,9 +109,12 @@ class Service:
         stage = stage or generation.default_stage
         if stage not in generation.engines:
             raise UserError(f"No stage '{stage}' is served: use one of {', '.join(generation.engines)}.")
+        rerank = self.rerank if rerank is None else rerank
+        if rerank and generation.reranker is None:
+            raise UserError("The run that is served has no reward model to re-sort by: ask with rerank false.")
         events = self.events.of(user_id)
         beams = num_beams or self.num_beams
-        return Ask(generation, stage, beams, query, user_id, events, k, explain)
+        return Ask(generation, stage, beams, query, user_id, events, k, explain, rerank)
 
     async def answer(self, ask: Ask, left: Coroutine[None, None, None]) -> Answer:
         """The items of a search; one that is given up is not computed any more, where that has not begun.
@@ -162,9 +179,7 @@ class Service:
             chosen = stages or (self._stages if run is None else ())
             with ThreadPoolExecutor(1, "reload") as loader:
                 loop = asyncio.get_running_loop()
-                opened = await loop.run_in_executor(
-                    loader, Generation.open, folder, chosen, self.num_beams, self._memory
-                )
+                opened = await loop.run_in_executor(loader, self._open, folder, chosen)
             self._run, self._stages = folder, tuple(chosen)
             self.generation = opened
             self._tell_metrics()
@@ -195,6 +210,9 @@ class Service:
         """Answer those who wait, and close the file of events."""
         self.batcher.close()
         self.events.close()
+
+    def _open(self, run: Path, stages: Sequence[str]) -> Generation:
+        return Generation.open(run, stages, self.num_beams, self._memory, self._reranking, self.rerank)
 
     def _tell_metrics(self) -> None:
         served = self.generation

@@ -1,12 +1,13 @@
 """From rows and codes to what goes over the wire."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from string import ascii_lowercase
 
 import numpy as np
 
 from onesearch.log.text import item_texts
+from onesearch.serve.engine import Ranked
 from onesearch.serve.generation import Answer, Ask, Generation
 from onesearch.serve.http.schema import (
     Explanation,
@@ -21,6 +22,7 @@ from onesearch.serve.http.schema import (
 )
 from onesearch.serve.matches import ItemMatches, QueryKeywords
 from onesearch.serve.meanings import Meaning, Prefix
+from onesearch.serve.reranker import LOG_PROBABILITY
 from onesearch.types import SearchContext, UserError
 
 _TOKEN = re.compile(r"<([a-z])_(\d{1,6})>")
@@ -30,11 +32,19 @@ def hits(ask: Ask, answer: Answer) -> list[Hit]:
     """The items of an answer, explained where that was asked for."""
     generation, rows = ask.generation, answer.ranked.items.tolist()
     explanations = _explanations(ask, answer) if answer.level_scores is not None else [None] * len(rows)
-    found = zip(generation.items(rows), rows, answer.ranked.scores.tolist(), explanations, strict=True)
+    judgement = answer.ranked.judgement
+    scores = np.asarray(answer.ranked.scores if judgement is None else judgement.score).tolist()
+    found = zip(generation.items(rows), rows, scores, explanations, strict=True)
     return [
         Hit.of(item, generation.sid(row), position=position, score=score, explanation=explanation)
         for position, (item, row, score, explanation) in enumerate(found, start=1)
     ]
+
+
+def score_weights(ask: Ask) -> dict[str, float]:
+    """What the scores of an answer are made of."""
+    reranker = ask.generation.reranker
+    return reranker.weights if ask.rerank and reranker is not None else {LOG_PROBABILITY: 1.0}
 
 
 def _explanations(ask: Ask, answer: Answer) -> list[Explanation]:
@@ -43,21 +53,35 @@ def _explanations(ask: Ask, answer: Answer) -> list[Explanation]:
     keywords = QueryKeywords(ask.query, generation.khqe.encoder.matcher)
     matches = keywords.match(items["title"].to_pylist(), item_texts(items))
     assert answer.level_scores is not None
+    found = zip(rows.tolist(), answer.level_scores, matches, _judged_parts(ask, answer.ranked), strict=True)
     return [
-        _explanation(generation, generation.khqe.item_codes[row].tolist(), scores.tolist(), matched)
-        for row, scores, matched in zip(rows.tolist(), answer.level_scores, matches, strict=True)
+        _explanation(generation, generation.khqe.item_codes[row].tolist(), scores.tolist(), matched, parts)
+        for row, scores, matched, parts in found
     ]
 
 
+def _judged_parts(ask: Ask, ranked: Ranked) -> list[dict[str, float]]:
+    """What the reward model says of each hit; nothing where it was not asked."""
+    if ranked.judgement is None:
+        return [{} for _ in ranked.items]
+    names = ["reward", *(name for name in score_weights(ask) if name != LOG_PROBABILITY)]
+    columns = [np.asarray(getattr(ranked.judgement, name)).tolist() for name in names]
+    return [dict(zip(names, parts, strict=True)) for parts in zip(*columns, strict=True)]
+
+
 def _explanation(
-    generation: Generation, codes: Sequence[int], scores: Sequence[float], matched: ItemMatches
+    generation: Generation,
+    codes: Sequence[int],
+    scores: Sequence[float],
+    matched: ItemMatches,
+    judged: Mapping[str, float],
 ) -> Explanation:
     path = zip(generation.meanings.path(codes), scores, strict=True)
     return Explanation(
         levels=[level(generation, meaning, score) for meaning, score in path],
         matched=[MatchedKeyword(value=keyword.value, type=keyword.type) for keyword in matched.keywords],
         highlights=matched.places,
-        score_parts={"sid_log_probability": sum(scores)},
+        score_parts={**judged, LOG_PROBABILITY: sum(scores)},
     )
 
 

@@ -70,7 +70,7 @@ async def search(body: SearchRequest, request: Request) -> SearchResponse:
     """The items for a query, best first, as the behaviour of the shopper until now has them."""
     start = time.perf_counter()
     service = service_of(request)
-    ask = service.ask(body.query, body.user_id, body.k, body.stage, body.num_beams, body.explain)
+    ask = service.ask(body.query, body.user_id, body.k, body.stage, body.num_beams, body.explain, body.rerank)
     if request.app.state.log_queries:
         request.state.told = {"query": body.query}
     answer = await service.answer(ask, _left(request))
@@ -79,7 +79,9 @@ async def search(body: SearchRequest, request: Request) -> SearchResponse:
         query=body.query,
         user_known=service.knows(ask.generation, body.user_id),
         stage=ask.stage,
-        reads_users=ask.generation.engines[ask.stage].reads_users,
+        reads_users=ask.reads_users,
+        reranked=ask.rerank,
+        score_weights=answers.score_weights(ask),
         num_beams=ask.num_beams,
         version=ask.generation.version,
         milliseconds=round((time.perf_counter() - start) * 1000, 1),
@@ -224,6 +226,8 @@ def _served(service: Service) -> Served:
         stages=list(generation.engines),
         num_beams=service.num_beams,
         num_items=len(generation.khqe.item_ids),
+        can_rerank=generation.reranker is not None,
+        rerank=service.rerank,
     )
 
 

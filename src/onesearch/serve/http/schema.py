@@ -3,7 +3,7 @@
 import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, StringConstraints
 
 ItemId = Annotated[str, StringConstraints(min_length=1, max_length=256)]
 UserId = Annotated[str, StringConstraints(min_length=1, max_length=256)]
@@ -41,6 +41,10 @@ class SearchRequest(Strict):
         None
     )
     explain: Annotated[bool, Field(strict=True, description="Say what each hit's SID means and how it scored.")] = False
+    rerank: Annotated[
+        StrictBool | None,
+        Field(description="Let the reward model re-sort the list; the service's own choice if none."),
+    ] = None
 
 
 class SearchParams(Strict):
@@ -52,6 +56,7 @@ class SearchParams(Strict):
     stage: Annotated[str | None, Field(max_length=64, description="The stage of the run that answers.")] = None
     num_beams: Annotated[int | None, Field(ge=1, description="K of the beam search.")] = None
     explain: Annotated[bool, Field(description="Say what each hit's SID means and how it scored.")] = False
+    rerank: Annotated[bool | None, Field(description="Let the reward model re-sort the list.")] = None
 
     def request(self) -> SearchRequest:
         """As the body of a POST has it."""
@@ -99,7 +104,9 @@ class Explanation(BaseModel):
     score_parts: Annotated[
         dict[str, float],
         Field(
-            description="What the score is made of, in natural logarithms.", examples=[{"sid_log_probability": -3.4}]
+            description="The natural logarithm of the SID's probability; of a re-sorted hit also the reward and what "
+            "the reward model foretells: `ctr`, `cvr` and `ctcvr` (where the log knew orders) and `relevance`.",
+            examples=[{"sid_log_probability": -3.4}],
         ),
     ]
 
@@ -126,7 +133,7 @@ class Hit(Item):
     """An item of an answer."""
 
     position: Annotated[int, Field(ge=1)]
-    score: Annotated[float, Field(description="Hits fall by it.")]
+    score: Annotated[float, Field(description="Hits fall by it: the response's `score_weights` say what it is.")]
     explanation: Explanation | None = None
 
 
@@ -144,7 +151,15 @@ class SearchResponse(BaseModel):
     query: str
     user_known: Annotated[bool, Field(description="Whether the log or an event tells anything of this shopper.")]
     stage: str
-    reads_users: Annotated[bool, Field(description="Whether answers of this stage may depend on who asks.")]
+    reads_users: Annotated[bool, Field(description="Whether an answer of this kind may depend on who asks.")]
+    reranked: Annotated[bool, Field(description="Whether the reward model re-sorted the list.")]
+    score_weights: Annotated[
+        dict[str, float],
+        Field(
+            description="What each of a hit's `score_parts` counts in its score.",
+            examples=[{"sid_log_probability": 1.0}],
+        ),
+    ]
     num_beams: int
     version: Annotated[str, Field(description="Of the run that answered.")]
     milliseconds: float
@@ -237,6 +252,8 @@ class Served(BaseModel):
     stages: list[str]
     num_beams: int
     num_items: int
+    can_rerank: Annotated[bool, Field(description="Whether there is a reward model to re-sort lists.")]
+    rerank: Annotated[bool, Field(description="Whether it does where a search does not say.")]
 
 
 class Health(Served):

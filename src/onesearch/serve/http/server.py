@@ -11,6 +11,7 @@ import torch
 import uvicorn
 
 from onesearch.serve.http.app import create_app
+from onesearch.serve.reranking import Reranking
 from onesearch.serve.service import Service
 from onesearch.serve.settings import Batching, Limits, Memory
 from onesearch.serve.telemetry import log, log_to_stderr
@@ -42,6 +43,8 @@ def serve_run(
     limits: Limits,
     batching: Batching,
     memory: Memory,
+    rerank: bool,
+    reranking: Reranking,
 ) -> None:
     """Serve a run until a signal ends it; see `onesearch.commands.serve`.
 
@@ -51,7 +54,7 @@ def serve_run(
     log_to_stderr()
     torch.set_num_threads(threads or len(os.sched_getaffinity(0)))
     key = read_key(api_key_file)
-    service = Service(run, stages, num_beams, limits, batching, memory, events)
+    service = Service(run, stages, num_beams, limits, batching, memory, events, rerank, reranking)
     app = create_app(service, key, log_queries)
     config = uvicorn.Config(
         app, host, port, log_config=None, access_log=False, server_header=False, timeout_graceful_shutdown=5

@@ -1,7 +1,7 @@
 // A column: whose search, which stage, what is known of them, and the answer.
 
 import { ask, Refused } from "./api.js";
-import { card } from "./cards.js";
+import { card, scaleOf } from "./cards.js";
 import { make } from "./dom.js";
 import { price, say } from "./strings.js";
 
@@ -15,10 +15,13 @@ export function you() {
   return name;
 }
 
+/** What the service does where nothing is chosen. */
+export const own = (health) => ({ user: "", stage: health.stage, sort: health.rerank ? "reward" : "generated" });
+
 export class Column {
   /**
    * @param side "left" or "right"
-   * @param chosen `{user, stage}`, "" for nobody and the service's own
+   * @param chosen `{user, stage, sort}`, "" for nobody and the service's own
    * @param page `{health, users, onchange, onquery, onevent, onerror}`
    */
   constructor(side, chosen, page) {
@@ -44,7 +47,8 @@ export class Column {
     this.element.replaceChildren(
       make("div.who", {},
         this.select("user", say("shopper"), shoppers),
-        this.select("stage", say("stage"), health.stages.map((stage) => [stage, stage]))),
+        this.select("stage", say("stage"), health.stages.map((stage) => [stage, stage])),
+        health.can_rerank ? this.select("sort", say("sort"), ["generated", "reward"].map((name) => [name, say(name)])) : null),
       make("div.body", {}, this.behaviour, make("div.answer", {}, this.note, this.list)));
     this.showBehaviour();
     if (this.answer) this.show(this.answer);
@@ -54,7 +58,7 @@ export class Column {
     const id = `${this.side}-${name}`;
     const select = make("select", { id, onchange: () => this.change(name, select.value) },
       options.map(([value, text]) => make("option", { value }, text)));
-    select.value = this.chosen[name] || (name === "stage" ? this.page.health.stage : "");
+    select.value = this.chosen[name] || own(this.page.health)[name];
     return make(`div.choice.${name}`, {}, make("label", { for: id }, label), select);
   }
 
@@ -70,7 +74,9 @@ export class Column {
     this.request = new AbortController();
     this.element.setAttribute("aria-busy", "true");
     try {
-      const body = { query, user_id: this.chosen.user || null, stage: this.chosen.stage || null, k: K, explain: true };
+      const { user, stage, sort } = this.chosen;
+      const rerank = sort && this.page.health.can_rerank ? sort === "reward" : null;
+      const body = { query, user_id: user || null, stage: stage || null, rerank, k: K, explain: true };
       this.answer = await ask("search", { body, signal: this.request.signal });
       this.show(this.answer);
       return this.answer;
@@ -84,10 +90,17 @@ export class Column {
     const places = beside && new Map(beside.hits.map((hit) => [hit.item_id, hit.position]));
     const place = (hit) => (places ? places.get(hit.item_id) ?? null : undefined);
     const onevent = (hit) => (this.chosen.user ? (kind) => this.tell(kind, hit, answer.query) : null);
-    const best = answer.hits[0]?.score ?? 0;
-    this.list.replaceChildren(...answer.hits.map((hit) => card(hit, { best, place: place(hit), onevent: onevent(hit) })));
-    this.note.textContent = answer.hits.length ? (answer.reads_users || !this.chosen.user ? "" : say("anonymous")) : say("empty");
+    const scale = scaleOf(answer), parts = answer.reranked ? Object.keys(answer.score_weights) : null;
+    this.list.replaceChildren(...answer.hits.map((hit) => card(hit, { scale, parts, place: place(hit), onevent: onevent(hit) })));
+    this.note.textContent = this.about(answer);
     this.note.hidden = !this.note.textContent;
+  }
+
+  /** What stands above an answer. */
+  about({ hits, reads_users, score_weights }) {
+    if (!hits.length) return say("empty");
+    if (this.chosen.user && !reads_users) return say("anonymous");
+    return this.page.health.can_rerank ? say("formula", score_weights) : "";
   }
 
   async tell(kind, hit, query) {

@@ -1,10 +1,11 @@
 // The page: one search box, one or two columns, and an address that says all of it.
 
 import { ask, Refused, useKey } from "./api.js";
-import { Column, you } from "./column.js";
+import { Column, own, you } from "./column.js";
 import { make } from "./dom.js";
 import { choose, current, say } from "./strings.js";
 
+const CHOICES = ["user", "stage", "sort"];
 const $ = (id) => document.getElementById(id);
 const address = new URLSearchParams(location.search);
 const page = { health: null, users: [], columns: [] };
@@ -44,9 +45,9 @@ function status(...parts) {
 function remember() {
   const set = (name, value) => (value ? address.set(name, value) : address.delete(name));
   set("q", $("query").value.trim());
-  page.columns.forEach((column, place) => {
-    set(place ? "user2" : "user", column.chosen.user === you() ? "" : column.chosen.user);
-    set(place ? "stage2" : "stage", column.chosen.stage === page.health.stage ? "" : column.chosen.stage);
+  page.columns.forEach(({ chosen }, place) => {
+    const usual = { ...own(page.health), user: you() };
+    for (const name of CHOICES) set(name + (place ? "2" : ""), chosen[name] === usual[name] ? "" : chosen[name]);
   });
   history.replaceState(null, "", address.size ? `?${address}` : location.pathname);
 }
@@ -74,7 +75,7 @@ function arrange() {
   const sides = page.isCompared() ? ["left", "right"] : ["left"];
   const chosen = (side) => {
     const n = side === "left" ? "" : "2";
-    return { user: address.get(`user${n}`) ?? "", stage: address.get(`stage${n}`) ?? "" };
+    return Object.fromEntries(CHOICES.map((name) => [name, address.get(name + n) ?? ""]));
   };
   page.columns = sides.map((side, place) => page.columns[place] ?? new Column(side, chosen(side), page));
   $("results").classList.toggle("compared", page.isCompared());

@@ -3,6 +3,19 @@
 const en = new Intl.NumberFormat("en"), zh = new Intl.NumberFormat("zh");
 const percent = (share) => (share > 0 && share < 0.01 ? "<1%" : `${Math.round(share * 100)}%`);
 const one = (count, singular, plural = `${singular}s`) => `${en.format(count)} ${count === 1 ? singular : plural}`;
+const fixed = (value, digits) => value.toFixed(digits).replace("-", "−");
+
+/** What a score is made of. */
+const PARTS = {
+  en: { ctr: "CTR", cvr: "CVR", ctcvr: "CTCVR", relevance: "relevance", sid_log_probability: "log p" },
+  zh: { ctr: "点击率", cvr: "转化率", ctcvr: "点击转化率", relevance: "相关性", sid_log_probability: "log p" },
+};
+const PROBABILITIES = ["ctr", "cvr", "ctcvr"];
+const part = (name, value, names) =>
+  `${names[name]} ${PROBABILITIES.includes(name) ? `${(value * 100).toFixed(1)}%` : fixed(value, 2)}`;
+const sum = (weights, names) =>
+  Object.entries(weights).filter(([, weight]) => weight)
+    .map(([name, weight]) => (weight === 1 ? "" : `${en.format(weight)} × `) + names[name]).join(" + ");
 
 export const STRINGS = {
   en: {
@@ -16,6 +29,9 @@ export const STRINGS = {
     served: (health) => `${health.run} · ${one(health.num_items, "item")}`,
     shopper: "Shopper",
     stage: "Stage",
+    sort: "List",
+    generated: "As generated",
+    reward: "Re-sorted by the reward model",
     left: "Left answer",
     right: "Right answer",
     answer: "Answer",
@@ -43,7 +59,10 @@ export const STRINGS = {
     orderOf: (title) => `Order ${title}`,
     noted: "Noted. The next search knows of it.",
     again: "Search again",
-    score: (score) => `log p ${score.toFixed(2).replace("-", "−")}`,
+    log_p: (score) => `log p ${fixed(score, 2)}`,
+    score: (score) => `score ${fixed(score, 3)}`,
+    formula: (weights) => `Score = ${sum(weights, PARTS.en)}`,
+    part: (name, value) => part(name, value, PARTS.en),
     reads: "Why this item",
     tree: "Tree of semantic IDs",
     all: "The whole catalogue",
@@ -68,6 +87,9 @@ export const STRINGS = {
     served: (health) => `${health.run} · ${zh.format(health.num_items)} 件商品`,
     shopper: "用户",
     stage: "阶段",
+    sort: "排序",
+    generated: "按生成顺序",
+    reward: "由奖励模型重排",
     left: "左侧结果",
     right: "右侧结果",
     answer: "结果",
@@ -95,7 +117,10 @@ export const STRINGS = {
     orderOf: (title) => `购买 ${title}`,
     noted: "已记录，下一次搜索会考虑它。",
     again: "重新搜索",
-    score: (score) => `log p ${score.toFixed(2).replace("-", "−")}`,
+    log_p: (score) => `log p ${fixed(score, 2)}`,
+    score: (score) => `得分 ${fixed(score, 3)}`,
+    formula: (weights) => `得分 = ${sum(weights, PARTS.zh)}`,
+    part: (name, value) => part(name, value, PARTS.zh),
     reads: "为何是这件商品",
     tree: "语义 ID 树",
     all: "全部商品",
