@@ -244,7 +244,7 @@ def test_who_goes_away_is_not_computed(make_service, monkeypatch):
 
 
 def test_who_is_cut_off_is_not_computed(make_service, monkeypatch):
-    """A request that is cancelled, as uvicorn does at the end, leaves the queue, and closing refuses the rest.
+    """A request that is cancelled, as uvicorn does at the end, leaves the queue, and a drain whose time is up refuses the rest.
 
     So the end of the process waits for no search that nobody waits for.
     """
@@ -257,7 +257,7 @@ def test_who_is_cut_off_is_not_computed(make_service, monkeypatch):
                 await until(lambda: begun.is_set() and len(service.batcher) == 2)
                 cut.cancel()
                 await until(lambda: len(service.batcher) == 1)
-                await asyncio.to_thread(service.close, 0.01)
+                await service.drain(0.01)
                 refused = await last
                 go.set()
                 return refused.status_code, (await first).status_code

@@ -208,7 +208,7 @@ class Service:
         """Take no further requests, and wait for those that are being answered.
 
         Args:
-            seconds: how long at most.
+            seconds: how long at most; searches that still wait then are refused.
             at_least: how long further ones are told so, before nobody listens any more.
         """
         self.is_draining = True
@@ -216,6 +216,8 @@ class Service:
         until = asyncio.get_running_loop().time() + seconds - at_least
         while self.num_in_flight and asyncio.get_running_loop().time() < until:
             await asyncio.sleep(0.02)
+        if self.num_in_flight:
+            self.batcher.close(0)
 
     def close(self, seconds: float | None = None) -> None:
         """Refuse the searches that wait, write the events that wait, and close their file.
