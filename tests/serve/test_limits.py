@@ -244,7 +244,7 @@ def test_who_goes_away_is_not_computed(make_service, monkeypatch):
 
 
 def test_who_is_cut_off_is_not_computed(make_service, monkeypatch):
-    """A request that is cancelled, as uvicorn does at the end, leaves the queue, and a drain whose time is up refuses the rest.
+    """A request that is cancelled, as uvicorn does at the end, leaves the queue; after a drain the rest is refused.
 
     So the end of the process waits for no search that nobody waits for.
     """
