@@ -201,9 +201,12 @@ def test_a_step_reads_what_its_configuration_says(stage, stated, read, tmp_path)
 
 @pytest.mark.parametrize(
     ("file", "is_counted"),
-    [("tasks/task.py", True), ("tasks/templates/en.yaml", True), ("data/samples.py", False), ("tasks/show.py", False)],
+    [
+        *(("tasks/task.py", True), ("tasks/templates/en.yaml", True), ("data/samples.py", False)),
+        *(("tasks/show.py", False), ("serve/service.py", False), ("serve/http/app.py", False)),
+    ],
 )
-def test_code_that_only_prints_repeats_no_stage(file, is_counted, tmp_path, monkeypatch):
+def test_code_that_only_prints_or_serves_repeats_no_stage(file, is_counted, tmp_path, monkeypatch):
     code = Path(shutil.copytree(Path(onesearch.__file__).parent, tmp_path / "onesearch"))
     monkeypatch.setattr(onesearch, "__file__", str(code / "__init__.py"))
     known = code_version()

@@ -59,7 +59,9 @@ STEPS = (
 
 BESIDE_THE_STAGES = (
     *("main.py", "commands.py", "ablation", "pipeline.py", "evaluate", "report"),
-    *("data/samples.py", "tasks/show.py", "serve/show.py", "simulate/truth.py"),
+    *("data/samples.py", "tasks/show.py", "simulate/truth.py"),
+    *("serve/show.py", "serve/http", "serve/service.py", "serve/generation.py", "serve/batcher.py", "serve/events.py"),
+    *("serve/shoppers.py", "serve/meanings.py", "serve/matches.py", "serve/settings.py", "serve/telemetry.py"),
 )
 """Code that no artefact depends on: a change here repeats no stage."""
 

@@ -23,6 +23,8 @@ NO_DAY = NUM_TIME_GAPS - 1
 class FixedCounts:
     """Item i before day d: i + d exposures, i clicks, 0 orders; of a query: its length in exposures."""
 
+    end = 150
+
     def lookup(self, *arguments):
         *queries, items, days = arguments
         first = np.array([len(query) for query in queries[0]]) if queries else items + days
@@ -83,6 +85,13 @@ def test_statistics_by_hand():
     assert statistics[:15].tolist() == pytest.approx(item + pair + lately)
     rest = statistics[15:]
     assert rest[rest != 0].tolist() == pytest.approx([0.5, 0.1, 1])
+
+
+def test_what_is_counted_may_have_ended_long_ago():
+    """A search on day 400 has the figures of day 150, where counts end: those of the last 14 days are the last ones."""
+    early, late = (features().rows([search(day=day)], [[2]]).statistics[0, 0] for day in (150, 400))
+    assert late.tolist() == early.tolist()
+    assert late[10] == pytest.approx(math.log(15))
 
 
 def test_candidates_are_chosen_with_their_figures():

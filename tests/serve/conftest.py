@@ -38,7 +38,7 @@ def make_service(tiny_run: Path, tmp_path_factory: pytest.TempPathFactory) -> It
 
     yield make
     for service in made:
-        service.batcher.close()
+        service.close()
 
 
 @pytest.fixture(scope="session")

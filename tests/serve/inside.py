@@ -1,6 +1,7 @@
 """Clients of an application in this process."""
 
 import asyncio
+from collections.abc import Callable
 
 import httpx
 from fastapi import FastAPI
@@ -17,6 +18,20 @@ def found(client: httpx.Client, **body: object) -> dict:
 def http(app: FastAPI) -> httpx.Client:
     """A synchronous client."""
     return httpx.Client(transport=Inside(app), base_url="http://test")
+
+
+def asynchronous(app: FastAPI) -> httpx.AsyncClient:
+    """A client for several requests at once."""
+    return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test", timeout=30)
+
+
+async def until(holds: Callable[[], object]) -> None:
+    """Wait for a condition, ten seconds at most."""
+    for _ in range(1000):
+        if holds():
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError("it never came true")
 
 
 class Inside(httpx.BaseTransport):

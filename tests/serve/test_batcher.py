@@ -105,16 +105,32 @@ def test_who_went_away_is_not_computed(make, doubler):
         gone.result(0)
 
 
-def test_it_closes_after_the_last_answer(make, doubler):
-    """Whoever waits is answered, and whoever comes afterwards is refused."""
+def test_who_goes_away_leaves_its_place(make):
+    """The queue of two is full; one leaves while 0 is still computed, and another one has the place."""
+    batcher, _ = make(max_queue=2)
+    gone = batcher.submit(1)
+    batcher.submit(2)
+    assert gone.cancel()
+    assert len(batcher) == 1
+    batcher.submit(3)
+    with pytest.raises(QueueFullError):
+        batcher.submit(4)
+
+
+def test_it_closes_after_the_batch_that_it_computes(make, doubler):
+    """That one is answered; whoever waits is refused at once, and so is whoever comes afterwards."""
     batcher, first = make(max_batch=2)
     futures = [batcher.submit(number) for number in range(1, 6)]
-    closing = threading.Thread(target=batcher.close)
-    closing.start()
+    batcher.close(0.01)  # the batch takes longer than that
+    for future in futures:
+        with pytest.raises(QueueFullError):
+            future.result(0)
+    assert batcher.is_alive
     doubler.go.set()
-    closing.join(10)
-    assert [future.result(0) for future in (first, *futures)] == [0, 2, 4, 6, 8, 10]
+    assert first.result(10) == 0
+    batcher.close()
     assert not batcher.is_alive
+    assert doubler.batches == [[0]]
     with pytest.raises(QueueFullError):
         batcher.submit(1)
     batcher.close()

@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import stat
+from pathlib import Path
 
 import pytest
 
@@ -96,3 +97,28 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match=r"events\.jsonl cannot be written .* --events"):
         EventStore(tmp_path / "file" / "events.jsonl")
+
+
+def test_two_services_do_not_write_to_one_file(path):
+    """Or else what one of them cuts off after a failure could be what the other one has just told is kept."""
+    first = EventStore(path)
+    with pytest.raises(UserError, match=r"events\.jsonl is written by another service: .* --events"):
+        EventStore(path)
+    first.close()
+    first.close()
+    EventStore(path).close()
+
+
+def test_a_file_that_others_may_read_is_shut(path):
+    path.parent.mkdir()
+    path.touch(0o644)
+    EventStore(path).close()
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_the_folders_of_a_new_file_are_on_disk(path, monkeypatch):
+    """The one that was made, and the one in which it was made: else the file is not there after a power failure."""
+    synced = []
+    monkeypatch.setattr(os, "fsync", lambda file: synced.append(Path(f"/proc/self/fd/{file}").readlink()))
+    EventStore(path).close()
+    assert {path.parent, path.parent.parent} == set(synced)

@@ -1,9 +1,14 @@
 """What shoppers do changes what they get, and is there after a restart."""
 
+import asyncio
+import os
+import threading
+
 import inside
 import pytest
 
 from onesearch.serve.http.app import create_app
+from onesearch.serve.settings import Batching
 
 
 def test_an_event_changes_the_next_search(client):
@@ -35,6 +40,7 @@ def test_a_restart_has_the_events(make_service, tmp_path):
     event = {"user_id": "me", "kind": "click", "item_id": "i07", "query": "blue sandals"}
     assert http.post("/events", json={"events": [event]}).status_code == 200
     want = http.post("/search", json={"query": "rug", "user_id": "me"}).json()["hits"]
+    first.close()
     again = inside.http(create_app(make_service(events=tmp_path / "events.jsonl")))
     got = again.post("/search", json={"query": "rug", "user_id": "me"}).json()
     assert got["user_known"]
@@ -50,6 +56,8 @@ def test_a_restart_has_the_events(make_service, tmp_path):
         ({"kind": "search", "query": "rug", "item_id": "i01"}, "A search has a query and no item_id."),
         ({"kind": "click", "item_id": "i01", "query": " "}, "The query holds no word"),
         ({"kind": "click", "item_id": "i01", "time": "2999-01-01T00:00:00Z"}, "its time lies ahead"),
+        ({"kind": "click", "item_id": "i01", "time": "0001-01-01T00:00:00+14:00"}, "its time lies before 1970"),
+        ({"kind": "click", "item_id": "i01", "time": "9999-12-31T23:59:59-14:00"}, "its time lies ahead"),
         ({"kind": "look", "item_id": "i01"}, "kind"),
         ({"kind": "click", "item_id": "i01", "time": "yesterday"}, "time"),
     ],
@@ -71,3 +79,28 @@ def test_events_that_cannot_be_written_are_not_taken(client, service, monkeypatc
     event = {"user_id": "unlucky", "kind": "click", "item_id": "i01"}
     answer = client.post("/events", json={"events": [event]})
     assert (answer.status_code, answer.json()["error"]["code"]) == (507, "not_kept")
+
+
+def test_nobody_else_waits_for_the_disk(make_service, monkeypatch):
+    """With a disk that hangs, 50 requests wait, the one after is refused, and a search is answered meanwhile."""
+    service, go = make_service(batching=Batching(max_queue=50)), threading.Event()
+    fsync = os.fsync
+    monkeypatch.setattr(os, "fsync", lambda file: (go.wait(20), fsync(file)))
+    events = {"events": [{"user_id": "patient", "kind": "click", "item_id": "i01"}]}
+
+    async def ask():
+        async with inside.asynchronous(create_app(service)) as http:
+            writing = [asyncio.create_task(http.post("/events", json=events)) for _ in range(50)]
+            await inside.until(lambda: service._num_writing == 50)
+            refused = await http.post("/events", json=events)
+            answered = await asyncio.wait_for(http.post("/search", json={"query": "rug"}), 10)
+            waits = not any(task.done() for task in writing)
+            go.set()
+            taken = {answer.status_code for answer in await asyncio.gather(*writing)}
+            return refused.status_code, answered.status_code, waits, taken
+
+    try:
+        assert asyncio.run(ask()) == (503, 200, True, {200})
+    finally:
+        go.set()
+    assert len(service.events.of("patient")) == 50

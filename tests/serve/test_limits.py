@@ -1,6 +1,7 @@
 """Who is let in: keys, rates, sizes, and what happens when too many wait."""
 
 import asyncio
+import json
 import threading
 import weakref
 from contextlib import contextmanager
@@ -8,14 +9,17 @@ from contextlib import contextmanager
 import httpx
 import pytest
 from fastapi.testclient import TestClient
+from inside import asynchronous, http, until
 
 from onesearch.serve.generation import Generation
 from onesearch.serve.http.app import create_app
 from onesearch.serve.http.guards import TokenBuckets
 from onesearch.serve.http.server import read_key
 from onesearch.serve.settings import Batching, Limits
+from onesearch.serve.telemetry import JsonLines
 from onesearch.types import UserError
 
+SCHEMES = ("Bearer", "bearer")
 KEY = "a-key-of-24-characters.."
 SEARCH = {"query": "red boots", "k": 2}
 
@@ -26,7 +30,7 @@ def locked(service):
     return TestClient(create_app(service, KEY))
 
 
-@pytest.mark.parametrize("headers", [{"x-api-key": KEY}, {"authorization": f"Bearer {KEY}"}])
+@pytest.mark.parametrize("headers", [{"x-api-key": KEY}, *({"authorization": f"{n} {KEY}"} for n in SCHEMES)])
 def test_a_key_opens(locked, headers):
     assert locked.post("/search", json=SEARCH, headers=headers).status_code == 200
     assert locked.get("/metrics", headers=headers).status_code == 200
@@ -101,11 +105,19 @@ def test_a_client_that_asks_too_often_is_told_when_to_come_back(make_service):
     assert there.get("/items/i01").status_code == 200
 
 
-def test_keys_cannot_be_tried_without_end(make_service):
-    """The fourth guess is not looked at, were it the right one."""
+def test_those_without_a_key_take_nothing_from_those_with_it(make_service):
+    """After three guesses a fourth is told to wait, and whoever has the key at that address still has all of theirs."""
     http = TestClient(create_app(make_service(limits=Limits(rate=0.01, burst=3)), KEY))
-    guesses = [http.get("/items/i01", headers={"x-api-key": key}).status_code for key in ("a", "b", "c", KEY)]
-    assert guesses == [401, 401, 401, 429]
+    asked = [http.get("/items/i01", headers={"x-api-key": key}).status_code for key in ("a", "b", "c", "d", *[KEY] * 4)]
+    assert asked == [401, 401, 401, 429, 200, 200, 200, 429]
+
+
+def test_an_owner_of_many_addresses_is_one_client(make_service):
+    """A /64 of IPv6 is one, the next one another; an IPv4 address written as IPv6 is itself."""
+    app = create_app(make_service(limits=Limits(rate=0.01, burst=1)))
+    addresses = ("2001:db8::1", "2001:db8::ffff:2", "2001:db8:0:1::1", "::ffff:10.0.0.1", "::ffff:10.0.0.2", "10.0.0.2")
+    asked = [TestClient(app, client=(address, 1)).get("/items/i01").status_code for address in addresses]
+    assert asked == [200, 429, 200, 200, 200, 429]
 
 
 @pytest.mark.parametrize("chunked", [False, True])
@@ -116,6 +128,12 @@ def test_a_megabyte_is_not_read(client, chunked):
     answer = client.post("/search", content=content, headers={"content-type": "application/json"})
     assert (answer.status_code, answer.json()["error"]["code"]) == (413, "too_large")
     assert "65536 bytes" in answer.json()["error"]["message"]
+
+
+def test_a_body_that_comes_after_the_question_is_bounded_too(client):
+    """The query stands in the address, so the body is read while the search waits."""
+    answer = client.request("GET", "/search?q=rug", content=iter([b"x" * 50_000, b"x" * 50_000]))
+    assert (answer.status_code, answer.json()["error"]["code"]) == (413, "too_large")
 
 
 @pytest.mark.parametrize("length", ["-1", "many"])
@@ -146,26 +164,13 @@ def held(monkeypatch):
         go.set()
 
 
-async def until(holds):
-    """Wait for a condition, ten seconds at most."""
-    for _ in range(1000):
-        if holds():
-            return
-        await asyncio.sleep(0.01)
-    raise AssertionError("it never came true")
-
-
-def inside(app):
-    return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test", timeout=30)
-
-
 def test_when_too_many_wait_the_next_is_told_so(make_service, monkeypatch):
     """One is computed, two wait, the fourth is refused with Retry-After; the three are answered."""
     service = make_service(batching=Batching(max_batch=1, max_queue=2))
 
     async def ask():
         with held(monkeypatch) as (go, begun):
-            async with inside(create_app(service)) as http:
+            async with asynchronous(create_app(service)) as http:
                 first = asyncio.create_task(http.post("/search", json=SEARCH))
                 await until(begun.is_set)
                 others = [asyncio.create_task(http.post("/search", json=SEARCH)) for _ in range(2)]
@@ -181,17 +186,18 @@ def test_when_too_many_wait_the_next_is_told_so(make_service, monkeypatch):
 
 
 def test_a_search_that_takes_too_long_is_given_up(make_service, monkeypatch):
-    """504 for both; the one that had not begun is never computed, and the next search is answered."""
+    """504 for both; the one that had not begun is never computed, and the next search, which has time, is answered."""
     service = make_service(batching=Batching(max_batch=1, timeout=0.2))
 
     async def ask():
         with held(monkeypatch) as (go, begun):
-            async with inside(create_app(service)) as http:
+            async with asynchronous(create_app(service)) as http:
                 first = asyncio.create_task(http.post("/search", json=SEARCH))
                 await until(begun.is_set)
                 late = [await http.post("/search", json=SEARCH), await first]
+                assert len(service.batcher) == 0
                 go.set()
-                await until(lambda: len(service.batcher) == 0)
+                service.batching = Batching(max_batch=1)
                 return late, await http.post("/search", json=SEARCH)
 
     late, after = asyncio.run(ask())
@@ -221,7 +227,7 @@ def test_who_goes_away_is_not_computed(make_service, monkeypatch):
             sent.append(message.get("status"))
 
         with held(monkeypatch) as (go, begun):
-            async with inside(app) as http:
+            async with asynchronous(app) as http:
                 first = asyncio.create_task(http.post("/search", json=SEARCH))
                 await until(begun.is_set)
                 leaving = asyncio.create_task(app(dict(scope), receive, send))
@@ -237,13 +243,37 @@ def test_who_goes_away_is_not_computed(make_service, monkeypatch):
     assert service.metrics.registry.get_sample_value("onesearch_batch_size_sum") == 2
 
 
+def test_who_is_cut_off_is_not_computed(make_service, monkeypatch):
+    """A request that is cancelled, as uvicorn does at the end, leaves the queue; after a drain the rest is refused.
+
+    So the end of the process waits for no search that nobody waits for.
+    """
+    service = make_service(batching=Batching(max_batch=1))
+
+    async def ask():
+        with held(monkeypatch) as (go, begun):
+            async with asynchronous(create_app(service)) as http:
+                first, cut, last = [asyncio.create_task(http.post("/search", json=SEARCH)) for _ in range(3)]
+                await until(lambda: begun.is_set() and len(service.batcher) == 2)
+                cut.cancel()
+                await until(lambda: len(service.batcher) == 1)
+                await service.drain(0.01)
+                refused = await last
+                go.set()
+                return refused.status_code, (await first).status_code
+
+    assert asyncio.run(ask()) == (503, 200)
+    service.close()
+    assert service.metrics.registry.get_sample_value("onesearch_batch_size_sum") == 1
+
+
 def test_draining_finishes_what_has_begun(make_service, monkeypatch):
     """The search that has begun is answered; further ones and the health say 503; then the drain is over."""
     service = make_service()
 
     async def ask():
         with held(monkeypatch) as (go, begun):
-            async with inside(create_app(service)) as http:
+            async with asynchronous(create_app(service)) as http:
                 first = asyncio.create_task(http.post("/search", json=SEARCH))
                 await until(begun.is_set)
                 draining = asyncio.create_task(service.drain(20))
@@ -271,7 +301,7 @@ def test_a_reload_drops_no_request(make_service, tiny_run):
     headers = {"x-api-key": KEY}
 
     async def ask():
-        async with inside(create_app(service, KEY)) as http:
+        async with asynchronous(create_app(service, KEY)) as http:
 
             async def keep_asking(answers: list[httpx.Response]):
                 while not done.is_set():
@@ -280,14 +310,14 @@ def test_a_reload_drops_no_request(make_service, tiny_run):
             done = asyncio.Event()
             answers: list[list[httpx.Response]] = [[], [], []]
             shoppers = [asyncio.create_task(keep_asking(own)) for own in answers]
-            await asyncio.sleep(0.05)
+            await until(lambda: all(answers))
             reload = {"run": tiny_run.name, "stages": ["sft_align"]}
             reloading = asyncio.create_task(http.post("/admin/reload", json=reload, headers=headers))
             await until(lambda: service.is_reloading)
             assert (await http.get("/health")).json()["status"] == "reloading"
             second = await http.post("/admin/reload", json={}, headers=headers)
             reloaded = await reloading
-            await asyncio.sleep(0.1)
+            await until(lambda: all(own[-1].json().get("stage") == "sft_align" for own in answers))
             done.set()
             await asyncio.gather(*shoppers)
             return answers, reloaded, second
@@ -303,13 +333,23 @@ def test_a_reload_drops_no_request(make_service, tiny_run):
 
 
 def test_a_reload_lets_go_of_what_was_served(make_service, judged_run):
-    """Of the run before nothing stays in memory, though its parts know one another."""
+    """Of the run before nothing stays in memory, though its parts know one another, and the worker knew it last."""
     service = make_service(judged_run)
+    assert http(create_app(service)).post("/search", json=SEARCH).status_code == 200
     served = service.generation
     before = [weakref.ref(part) for part in (served, served.khqe, served.log, served.reranker)]
     del served
     asyncio.run(service.reload())
     assert [part() for part in before] == [None] * 4
+
+
+def test_a_reload_that_fails_says_why(service, caplog):
+    """What the user can mend, in its own words."""
+    with pytest.raises(UserError), caplog.at_level("INFO", logger="onesearch.serve"):
+        asyncio.run(service.reload(stages=["dpo_hybrid"]))
+    line = json.loads(JsonLines().format(caplog.records[-1]))
+    assert (line["event"], line["error"]) == ("reload failed", "ArtifactError")
+    assert "dpo_hybrid holds no finished artefact" in line["message"]
 
 
 @pytest.mark.parametrize(

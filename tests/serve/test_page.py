@@ -92,11 +92,9 @@ def test_a_shoppers_walk(page, address, client):
     page.get_by_label("Shopper").select_option(one)
     page.locator(".behaviour").get_by_text("Asked").wait_for()
     page.locator("#status").get_by_text("ms").wait_for()
-    as_one = titles(page)
+    as_one, before = titles(page), page.locator(".cards").inner_text()
     page.get_by_label("Shopper").select_option(other)
-    page.wait_for_function(
-        "before => document.querySelector('.cards').innerText !== before", arg=page.locator(".cards").inner_text()
-    )
+    page.wait_for_function("before => document.querySelector('.cards').innerText !== before", arg=before)
     page.locator("#status").get_by_text("ms").wait_for()
     assert titles(page) != as_one
     assert f"user={other}" in page.url
@@ -131,10 +129,9 @@ def test_a_click_is_known_to_the_next_search(page, address):
     before = page.locator(".score small").all_inner_texts()
     page.get_by_role("button", name="Click on").nth(3).click()
     page.locator(".behaviour").get_by_text(titles(page)[3]).wait_for()
+    cards = page.locator(".cards").inner_text()
     page.get_by_role("button", name="Search again").click()
-    page.wait_for_function(
-        "before => document.querySelector('.cards').innerText !== before", arg=page.locator(".cards").inner_text()
-    )
+    page.wait_for_function("before => document.querySelector('.cards').innerText !== before", arg=cards)
     assert page.locator(".score small").all_inner_texts() != before
 
 

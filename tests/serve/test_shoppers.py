@@ -1,12 +1,15 @@
 """What happens while the service runs reads as if the log had held it."""
 
+import time
+
 import pytest
 
 from onesearch.log.prepare import prepare
 from onesearch.log.prepared import Log
-from onesearch.log.schema import table_of
+from onesearch.log.schema import MICROSECONDS_OF_DAY, table_of
 from onesearch.log.sources.source import Raw, Source
 from onesearch.log.split import Split
+from onesearch.models.reward_query import session_queries
 from onesearch.serve.events import Event, microseconds
 from onesearch.serve.shoppers import Shoppers, continued
 
@@ -74,6 +77,34 @@ def test_events_read_as_if_the_log_had_held_them(tiny_shop, tiny_log, earlier, u
     got = Shoppers(earlier, most=10).context(user, "Red  BOOTS", events[::-1])
     assert [getattr(got, name) for name in SEQUENCES] == [getattr(want, name) for name in SEQUENCES]
     assert max(got.long_click_days) <= got.day
+
+
+@pytest.mark.parametrize("user", ["u0", "u1", "u3"])
+def test_a_newer_log_counts_nothing_twice(tiny_shop, tiny_log, user):
+    """A log that holds the events says all of them itself, though in it a click has the time of its search."""
+    told = [event._replace(us=event.us + 5_000_000 * (event.kind == "click")) for event in since(tiny_shop, user)]
+    until = microseconds(tiny_shop.read().tables["searches"]["time"][-1].as_py())
+    told = [event for event in told if event.us <= until]
+    assert len(told) > 3
+    assert Shoppers(tiny_log, most=10).context(user, "rug", told) == tiny_log.context(user, "rug")
+    assert Shoppers(tiny_log, most=10).context("new", "rug", told).long_clicks  # the log holds nothing of theirs
+
+
+def test_a_search_and_what_was_done_just_before_it_have_one_day(tiny_log):
+    """Events of yesterday and today, two years after the log: those of today are the session; counts end as before."""
+    today = tiny_log.context("u0", "rug").day + 700
+    noon = today * MICROSECONDS_OF_DAY + MICROSECONDS_OF_DAY // 2
+    told = [
+        Event("u0", "search", noon - MICROSECONDS_OF_DAY, None, "green lamp"),
+        Event("u0", "search", noon, None, "red boots"),
+        Event("u0", "click", noon + 60_000_000, "i03", "red boots"),
+    ]
+    shoppers = Shoppers(tiny_log, most=10)
+    context = shoppers.context("u0", "rug", told, today)
+    assert (context.day, context.long_click_days[-1], session_queries(context)) == (today, today, ["red boots"])
+    assert session_queries(shoppers.context("u0", "rug", told, today + 1)) == []
+    assert shoppers.context("u0", "rug", told).day >= time.time() // 86400 - 1
+    assert shoppers.context("u0", "rug").day == today - 700
 
 
 def test_without_events_it_is_the_context_of_the_log(tiny_log):

@@ -71,6 +71,9 @@ class Catalogue(NamedTuple):
 class Counts(Protocol):
     """Exposures, clicks and orders of items as of days; `log.counts.ItemCounts` is one."""
 
+    end: int
+    """The day after the last one that is counted."""
+
     def lookup(self, items: NDArray[np.int64], days: NDArray[np.int64]) -> NDArray[np.int64]:
         """Counts [n, 3] of item rows [n] before days [n]."""
 
@@ -218,6 +221,7 @@ class RewardFeatures:
         width = candidates.shape[1]
         items = candidates.ravel()
         days = np.repeat(np.fromiter((c.day for c in contexts), np.int64, len(contexts)), width)
+        days = days.clip(max=self.item_counts.end)  # "lately" is the last that is counted, however long ago
         queries = [c.query for c in contexts for _ in range(width)]
         counts = self.item_counts.lookup(items, days)
         lately = counts - self.item_counts.lookup(items, days - TRENDING_DAYS)

@@ -4,12 +4,14 @@ The first search of a batch waits a few milliseconds for others; while a batch i
 itself. The queue is bounded: who comes when it is full is told so at once, instead of waiting for an answer too late.
 """
 
-import queue
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import Future
-from typing import Generic, NamedTuple, Protocol, TypeVar
+from dataclasses import dataclass
+from functools import partial
+from typing import Generic, Protocol, TypeVar
 
 from onesearch.serve.settings import Batching
 
@@ -34,7 +36,8 @@ class Observer(Protocol):
         """
 
 
-class _Waiting(NamedTuple, Generic[Q, A]):
+@dataclass(frozen=True, eq=False)
+class _Waiting(Generic[Q, A]):
     ask: Q
     future: "Future[A]"
     since: float
@@ -61,14 +64,14 @@ class Batcher(Generic[Q, A]):
         self._key = key
         self._settings = settings
         self._observer = observer
-        self._queue: queue.Queue[_Waiting[Q, A] | None] = queue.Queue()  # bounded in `submit`, so that None always fits
+        self._waiting: deque[_Waiting[Q, A]] = deque()
         self._open = True
-        self._lock = threading.Lock()
+        self._changed = threading.Condition()
         self._worker = threading.Thread(target=self._run, name="search-worker", daemon=True)
         self._worker.start()
 
     def __len__(self) -> int:
-        return self._queue.qsize()
+        return len(self._waiting)
 
     @property
     def is_alive(self) -> bool:
@@ -82,45 +85,57 @@ class Batcher(Generic[Q, A]):
             QueueFullError: too many wait, or the batcher is closed.
         """
         future: Future[A] = Future()
-        with self._lock:
-            if not self._open or self._queue.qsize() >= self._settings.max_queue:
+        waiting = _Waiting(ask, future, time.perf_counter())
+        with self._changed:
+            if not self._open or len(self._waiting) >= self._settings.max_queue:
                 raise QueueFullError
-            self._queue.put(_Waiting(ask, future, time.perf_counter()))
+            self._waiting.append(waiting)
+            self._changed.notify()
+        future.add_done_callback(partial(self._leave, waiting))
         return future
 
-    def close(self) -> None:
-        """Answer those who wait, then end."""
-        with self._lock:
-            if self._open:
-                self._open = False
-                self._queue.put(None)
-        self._worker.join()
+    def close(self, seconds: float | None = None) -> None:
+        """Refuse those who wait, and end after the batch that is being computed.
+
+        Args:
+            seconds: how long to wait for that batch; none: as long as it takes.
+        """
+        with self._changed:
+            self._open = False
+            refused = [*self._waiting]
+            self._waiting.clear()
+            self._changed.notify()
+        for one in refused:
+            if one.future.set_running_or_notify_cancel():
+                one.future.set_exception(QueueFullError())
+        self._worker.join(seconds)
+
+    def _leave(self, one: _Waiting[Q, A], future: "Future[A]") -> None:
+        """Who goes away while it waits leaves its place to another."""
+        if future.cancelled():
+            with self._changed:
+                if one in self._waiting:
+                    self._waiting.remove(one)
 
     def _run(self) -> None:
-        while (first := self._queue.get()) is not None:
-            batch, ended = self._gather(first)
-            groups: dict[Hashable, list[_Waiting[Q, A]]] = {}
-            for one in batch:
-                if one.future.set_running_or_notify_cancel():  # who went away is not computed
-                    groups.setdefault(self._key(one.ask), []).append(one)
-            for group in groups.values():
-                self._compute(group)
-            if ended:
-                return
+        while self._open:
+            self._compute_all(self._gather())  # no name here holds on to a batch, and by it to a run, while it waits
 
-    def _gather(self, first: _Waiting[Q, A]) -> tuple[list[_Waiting[Q, A]], bool]:
-        """A batch that begins with `first`; and whether the end was met."""
-        batch = [first]
-        until = time.perf_counter() + self._settings.max_wait_ms / 1000
-        while len(batch) < self._settings.max_batch:
-            try:
-                following = self._queue.get(timeout=max(until - time.perf_counter(), 0))
-            except queue.Empty:
-                break
-            if following is None:
-                return batch, True
-            batch.append(following)
-        return batch, False
+    def _gather(self) -> list[_Waiting[Q, A]]:
+        """The next batch, once somebody waits; empty where everybody has left meanwhile, or at the end."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._waiting or not self._open)
+            seconds, most = self._settings.max_wait_ms / 1000, self._settings.max_batch
+            self._changed.wait_for(lambda: len(self._waiting) >= most or not self._open, seconds)
+            return [self._waiting.popleft() for _ in range(min(most, len(self._waiting)))]
+
+    def _compute_all(self, batch: Sequence[_Waiting[Q, A]]) -> None:
+        groups: dict[Hashable, list[_Waiting[Q, A]]] = {}
+        for one in batch:
+            if one.future.set_running_or_notify_cancel():  # who went away is not computed
+                groups.setdefault(self._key(one.ask), []).append(one)
+        for group in groups.values():
+            self._compute(group)
 
     def _compute(self, group: Sequence[_Waiting[Q, A]]) -> None:
         start = time.perf_counter()

@@ -5,8 +5,10 @@ eyes alone (mode 600), and to forget a shopper is to take their lines out and st
 """
 
 import datetime
+import fcntl
 import json
 import os
+import stat
 import threading
 from collections import OrderedDict, deque
 from collections.abc import Iterable, Sequence
@@ -41,7 +43,7 @@ class EventStore:
         num_damaged: lines of the file that could not be read, such as one cut short by a power failure.
 
     Raises:
-        UserError: the file cannot be opened.
+        UserError: the file cannot be opened, or another service writes to it.
     """
 
     def __init__(self, path: Path, per_shopper: int = 200, max_shoppers: int = 100_000) -> None:
@@ -51,9 +53,13 @@ class EventStore:
         self._max_shoppers = max_shoppers
         self._of: OrderedDict[str, deque[Event]] = OrderedDict()
         self._memory, self._disk = threading.Lock(), threading.Lock()  # a search never waits for the disk
+        self._closed = False
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
+            self._file = _open(path)
+        except BlockingIOError as error:
+            raise UserError(
+                f"{path} is written by another service: end that one first, or name another file with --events."
+            ) from error
         except OSError as error:
             raise UserError(f"{path} cannot be written ({error.strerror}): name another file with --events.") from error
         self._remember(self._read())
@@ -65,6 +71,8 @@ class EventStore:
 
     def append(self, events: Sequence[Event]) -> None:
         """Write events to disk, all of them or none, then let the next search know.
+
+        If the power fails meanwhile, some may be there: nobody has been told so.
 
         Raises:
             OSError: they could not be written.
@@ -82,9 +90,11 @@ class EventStore:
             self._remember(events)
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the file; another service may then write to it."""
         with self._disk:
-            os.close(self._file)
+            if not self._closed:
+                os.close(self._file)
+            self._closed = True
 
     def _remember(self, events: Iterable[Event]) -> None:
         with self._memory:
@@ -105,6 +115,36 @@ class EventStore:
                     self.num_damaged += 1
         if not ended:
             os.write(self._file, b"\n")  # what comes next begins a line of its own
+
+
+def _open(path: Path) -> int:
+    """Open a file for ourselves alone; it and its folders are there after a power failure.
+
+    Raises:
+        BlockingIOError: another process has it open so.
+        OSError: it cannot be opened, or not be kept from others' eyes.
+    """
+    made = [folder for folder in path.absolute().parents if not folder.exists()]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # or a write of theirs could be cut off with one of ours
+        if stat.S_IMODE(os.fstat(file).st_mode) != 0o600:
+            os.fchmod(file, 0o600)
+        for folder in {path.absolute().parent, *(folder.parent for folder in made)}:
+            _sync(folder)
+    except OSError:
+        os.close(file)
+        raise
+    return file
+
+
+def _sync(folder: Path) -> None:
+    opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)
 
 
 def _line(event: Event) -> str:

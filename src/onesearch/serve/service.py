@@ -4,13 +4,12 @@ import asyncio
 import datetime
 import gc
 import logging
-import threading
 from collections.abc import Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from onesearch.log.text import normalize_query
-from onesearch.serve.batcher import Batcher
+from onesearch.serve.batcher import Batcher, QueueFullError
 from onesearch.serve.events import Event, EventStore
 from onesearch.serve.generation import Answer, Ask, Generation
 from onesearch.serve.reranking import Reranking
@@ -68,7 +67,8 @@ class Service:
         self._reranking = reranking
         self._run = run
         self._stages = tuple(stages)
-        self._reloading = threading.Lock()
+        self._reloading = asyncio.Lock()
+        self._writer, self._num_writing = ThreadPoolExecutor(1, "events"), 0  # who waits for the disk is here
         self.generation = self._open(run, stages)
         path = events or run / "serve" / "events.jsonl"
         self.events = EventStore(path, memory.events, memory.shoppers_with_events)
@@ -128,29 +128,50 @@ class Service:
             ClientLeftError: nobody waits for the answer any more.
             TimeoutError: it took too long.
         """
-        leaving = asyncio.ensure_future(left)
+        leaving, future = asyncio.ensure_future(left), None
         try:
             future = asyncio.wrap_future(self.batcher.submit(ask))
             either = (future, leaving)
             await asyncio.wait(either, timeout=self.batching.timeout, return_when=asyncio.FIRST_COMPLETED)
             if future.done():
                 return future.result()
-            future.cancel()
-            raise ClientLeftError if leaving.done() else TimeoutError
+            if not leaving.done():
+                raise TimeoutError
+            leaving.result()  # raises where the rest of the request was refused
+            raise ClientLeftError
         finally:
             leaving.cancel()
+            if future is not None:
+                future.cancel()  # also where we are cancelled ourselves: nobody waits any more
+
+    async def keep(self, events: Sequence[Event]) -> None:
+        """`take` events in a thread of its own: a slow disk holds up nobody else.
+
+        Raises:
+            QueueFullError: too many wait for the disk.
+            UserError, OSError: see `take`.
+        """
+        if self._num_writing >= self.batching.max_queue:
+            raise QueueFullError
+        self._num_writing += 1
+        try:
+            await asyncio.get_running_loop().run_in_executor(self._writer, self.take, events)
+        finally:
+            self._num_writing -= 1
 
     def take(self, events: Sequence[Event]) -> None:
         """Keep events for good, and let the next search know of them.
 
         Raises:
-            UserError: an item is unknown, or a time lies ahead.
+            UserError: an item is unknown, or a time lies ahead or before 1970.
             OSError: they could not be written.
         """
         now = datetime.datetime.now(datetime.UTC).timestamp() * 1_000_000
         for number, event in enumerate(events):
             if event.item_id is not None and event.item_id not in self.generation.log.row_of:
                 raise UserError(f"events[{number}]: there is no item '{event.item_id}'.")
+            if event.us < 0:
+                raise UserError(f"events[{number}]: its time lies before 1970.")
             if event.us > now + 60_000_000:  # clocks differ a little
                 raise UserError(f"events[{number}]: its time lies ahead; leave it out to mean now.")
         self.events.append(events)
@@ -161,25 +182,30 @@ class Service:
         """Whether the log or an event tells anything of a shopper."""
         return user_id is not None and (user_id in generation.shoppers.known or bool(self.events.of(user_id)))
 
-    async def reload(self, run: str | None = None, stages: Sequence[str] = ()) -> None:
+    async def reload(self, run: str | None = None, stages: Sequence[str] = (), waits: bool = False) -> None:
         """Load a run beside the one that is served, warm it up, and serve it; on a mistake the old one goes on.
 
         Args:
             run: a folder beside the one that is served; none: the same, as it is now.
             stages: to offer; none: those of the start where the run stays, all finished ones of another.
+            waits: for another reload that is going on, instead of being refused.
 
         Raises:
             ReloadingError: another reload is going on.
             UserError: the run cannot be served.
         """
-        if not self._reloading.acquire(blocking=False):
+        if self._reloading.locked() and not waits:
             raise ReloadingError
+        async with self._reloading:
+            await self._reload(run, stages)
+
+    async def _reload(self, run: str | None, stages: Sequence[str]) -> None:
+        loader = ThreadPoolExecutor(1, "reload")
         try:
             folder = self._run if run is None else self._run.absolute().parent / run
             chosen = stages or (self._stages if run is None else ())
-            with ThreadPoolExecutor(1, "reload") as loader:
-                loop = asyncio.get_running_loop()
-                opened = await loop.run_in_executor(loader, self._open, folder, chosen)
+            loop = asyncio.get_running_loop()
+            opened = await loop.run_in_executor(loader, self._open, folder, chosen)
             self._run, self._stages = folder, tuple(chosen)
             self.generation = opened
             self._tell_metrics()
@@ -188,16 +214,18 @@ class Service:
             log("reloaded", told={"run": folder.name, "stage": opened.default_stage, "version": opened.version})
         except Exception as error:
             self.metrics.reloads.labels("failed").inc()
-            log("reload failed", logging.ERROR, error)
+            # A mistake of the user's names files and stages, no shopper: it may be told in its own words.
+            told = {"message": str(error)} if isinstance(error, UserError) else {}
+            log("reload failed", logging.ERROR, error, told)
             raise
         finally:
-            self._reloading.release()
+            loader.shutdown(wait=False)  # where we are cancelled it may go on for long
 
     async def drain(self, seconds: float, at_least: float = 0.5) -> None:
         """Take no further requests, and wait for those that are being answered.
 
         Args:
-            seconds: how long at most.
+            seconds: how long at most; searches that still wait then are refused.
             at_least: how long further ones are told so, before nobody listens any more.
         """
         self.is_draining = True
@@ -205,10 +233,17 @@ class Service:
         until = asyncio.get_running_loop().time() + seconds - at_least
         while self.num_in_flight and asyncio.get_running_loop().time() < until:
             await asyncio.sleep(0.02)
+        if self.num_in_flight:
+            self.batcher.close(0)
 
-    def close(self) -> None:
-        """Answer those who wait, and close the file of events."""
-        self.batcher.close()
+    def close(self, seconds: float | None = None) -> None:
+        """Refuse the searches that wait, write the events that wait, and close their file.
+
+        Args:
+            seconds: how long to wait for the batch that is being computed; none: as long as it takes.
+        """
+        self.batcher.close(seconds)
+        self._writer.shutdown()
         self.events.close()
 
     def _open(self, run: Path, stages: Sequence[str]) -> Generation:

@@ -1,6 +1,7 @@
 """The context of a search that happens now: what the log holds of the shopper, and the events since."""
 
 import threading
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property, lru_cache
 from typing import NamedTuple, TypeVar
@@ -39,20 +40,38 @@ class Shoppers:
         self._once = threading.Lock()  # the log reads its tables when they are first asked for
         self._history = lru_cache(maxsize=most)(lambda user_id: log.context(user_id, ""))
 
-    def context(self, user_id: str | None, query: str, events: Sequence[Event] = ()) -> SearchContext:
+    def context(
+        self, user_id: str | None, query: str, events: Sequence[Event] = (), today: int | None = None
+    ) -> SearchContext:
         """A search after everything in the log and after `events`; statistics end at the test boundary.
+
+        Without events it happens on the day after the log's last, with events today, as they do. What the log knows of
+        somebody is all until its end: their events until then were the future of an earlier log.
 
         Args:
             user_id: None, or somebody unknown to the log, has no history there.
             query: as typed.
             events: of this shopper, oldest first.
+            today: days since 1970-01-01; by the clock if not given.
         """
         key = normalize_query(query)
         with self._once:
-            history = self._history(user_id if user_id in self.known else None)
+            is_known = user_id in self.known
+            history = self._history(user_id if is_known else None)
             cold_start = self.log.clicked_items.get(key, ())[:COLD_START]
         context = history._replace(user_id=user_id or "", query=key, cold_start=cold_start)
-        return continued(context, events, self.log.row_of, self._longest) if events else context
+        since = [event for event in events if event.us > self._end] if is_known else events
+        if not since:
+            return context
+        today = int(time.time()) * 1_000_000 // MICROSECONDS_OF_DAY if today is None else today
+        context = context._replace(day=max(context.day, today))
+        return continued(context, since, self.log.row_of, self._longest)
+
+    @cached_property
+    def _end(self) -> int:
+        """The microsecond of the last behaviour of the log."""
+        tables = (self.log.searches, self.log.events)  # both in time order
+        return max((int(table["time"][-1].value) for table in tables if len(table)), default=0)
 
     @cached_property
     def known(self) -> frozenset[str]:
@@ -75,10 +94,10 @@ def continued(
 
     As in the log, a click or order with a query happened in a search, and an order in a search is a click on the item.
     A search counts once, however many clicks name its query. Items that the catalogue does not have are passed over.
-    Days end with that of the context, on which "now" is: the log's statistics do not reach beyond it.
+    Days end with that of the context, on which "now" is: clocks differ a little.
 
     Args:
-        context: before the events.
+        context: before the events, on the day of the search.
         events: of its shopper, in any order; of the same moment a search comes first, then clicks.
         row_of: item ID → row.
         longest: of the long sequences.

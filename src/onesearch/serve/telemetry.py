@@ -1,7 +1,7 @@
 """Metrics for Prometheus, and logs as JSON lines without personal data.
 
 A log line names no shopper and no address, and a query only where the owner asks for it; an exception is told by its
-type and place, since its message may repeat what was typed.
+type and place, since its message may repeat what was typed. Why a reload failed is told in words: they name files.
 """
 
 import datetime

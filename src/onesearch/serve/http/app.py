@@ -97,7 +97,7 @@ def _mistaken(_: Request, error: Exception) -> JSONResponse:
 
 
 def _full(_: Request, error: Exception) -> JSONResponse:
-    return problem(503, "Too many searches wait: try again soon.", retry_after="1")
+    return problem(503, "Too many requests wait: try again soon.", retry_after="1")
 
 
 def _late(_: Request, error: Exception) -> JSONResponse:

@@ -4,6 +4,7 @@ Plain ASGI: a client that goes away is seen by what computes, and nothing is buf
 """
 
 import hmac
+import ipaddress
 import json
 import logging
 import time
@@ -132,12 +133,12 @@ class Guard:
             return None
         if self._service.is_draining:
             return 503, "draining", "This service is shutting down: ask another one.", 1
-        # Before the key: nobody may try keys without end.
-        client = (scope.get("client") or ("unknown",))[0]
-        wait = self._buckets.wait(client)
+        is_let_in = self._api_key is None or hmac.compare_digest(_shown_key(headers), self._api_key)
+        # Those without the key have a bucket of their own: they take nothing from those who have it at their address.
+        wait = self._buckets.wait(_client(scope) + ("" if is_let_in else " without key"))
         if wait:
             return 429, "too_many_requests", f"Too many requests: wait {wait:.1f} seconds.", wait
-        if self._api_key is not None and not hmac.compare_digest(_shown_key(headers), self._api_key):
+        if not is_let_in:
             return 401, "unauthorized", "A valid API key is needed: send it in the header X-API-Key.", None
         length = headers.get(b"content-length", b"0")
         if not length.isdigit() or int(length) > self._service.limits.body_bytes:
@@ -165,7 +166,18 @@ class Guard:
 
 def _shown_key(headers: dict[bytes, bytes]) -> bytes:
     """The key that a request shows, in either of two customary headers."""
-    return headers.get(b"x-api-key") or headers.get(b"authorization", b"").removeprefix(b"Bearer ")
+    scheme, _, key = headers.get(b"authorization", b"").partition(b" ")
+    return headers.get(b"x-api-key") or (key.strip() if scheme.lower() == b"bearer" else b"")
+
+
+def _client(scope: Scope) -> str:
+    """Who asks: an address, or in IPv6 the /64 that one household or server has for itself."""
+    address: str = (scope.get("client") or ("unknown",))[0]
+    try:
+        found = ipaddress.IPv6Address(address)
+    except ValueError:
+        return address
+    return str(found.ipv4_mapped or ipaddress.ip_network((int(found), 64), strict=False).network_address)
 
 
 async def _refuse(send: Send, status: int, code: str, message: str, wait: float | None = None) -> None:

@@ -43,7 +43,7 @@ MEANINGS = {
     413: "The body is too large.",
     422: "A field is wrong.",
     429: "Too many requests of this client.",
-    503: "Too many searches wait, or the service is shutting down.",
+    503: "Too many requests wait, or the service is shutting down.",
     504: "The search took too long.",
     507: "The events could not be written.",
 }
@@ -108,7 +108,7 @@ async def take_events(body: NewEvents, request: Request) -> Accepted:
     if len(body.events) > service.limits.events:
         raise UserError(f"There are {len(body.events)} events: {service.limits.events} are allowed at once.")
     try:
-        await run_in_threadpool(service.take, [_event(service, event) for event in body.events])
+        await service.keep([_event(service, event) for event in body.events])
     except OSError as error:
         raise HTTPException(507, "The events could not be written to disk: none was taken.") from error
     return Accepted(accepted=len(body.events))

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -99,20 +100,42 @@ async def run_server(server: Server, service: Service, drain_seconds: float) -> 
         await service.drain(drain_seconds)
         server.should_exit = True
 
-    async def reload() -> None:
-        with contextlib.suppress(Exception):  # the log says why; what is served goes on
-            await service.reload()
+    asked_to_reload = asyncio.Event()
+
+    async def reload_when_asked() -> None:
+        while await asked_to_reload.wait():
+            asked_to_reload.clear()  # who asks from here on wants what is there by then: once more
+            with contextlib.suppress(Exception):  # the log says why; what is served goes on
+                await service.reload(waits=True)
 
     def asked_to_end() -> None:
         if service.is_draining:
-            server.should_exit = server.force_exit = True  # asked twice: now
+            log("ended at once", told={"in_flight": service.num_in_flight})
+            exit_now(1)
         else:
             service.is_draining = True
             start(loop.create_task(end()))
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, asked_to_end)
-    loop.add_signal_handler(signal.SIGHUP, lambda: start(loop.create_task(reload())))
+    loop.add_signal_handler(signal.SIGHUP, asked_to_reload.set)
+    start(loop.create_task(reload_when_asked()))
+    try:
+        await listen(server, service)
+    finally:
+        # Beside the loop, which still hears a second signal. What computes has nobody left who waits for it.
+        await asyncio.to_thread(service.close, 1)
+    log("ended")
+    if service.batcher.is_alive or service.is_reloading:  # Python would wait for their threads
+        exit_now(0)
+
+
+async def listen(server: Server, service: Service) -> None:
+    """Answer until `server.should_exit`.
+
+    Raises:
+        UserError: the port is taken.
+    """
     config = server.config
     try:
         listening = config.bind_socket()
@@ -124,8 +147,11 @@ async def run_server(server: Server, service: Service, drain_seconds: float) -> 
     told = {"run": served.run.name, "stages": list(served.engines), "host": host, "port": port}
     log("serving", told=told)
     print(f"OneSearch answers at http://{host}:{port} (Ctrl-C ends it)", flush=True)
-    try:
-        await server.serve(sockets=[listening])
-    finally:
-        service.close()
-    log("ended")
+    await server.serve(sockets=[listening])
+
+
+def exit_now(code: int) -> None:
+    """End without waiting for threads: none of them can be stopped in the middle of a model."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
