@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from onesearch.models.reward_features import (
+    NUM_COUNTS,
     NUM_PROFILE_BUCKETS,
     NUM_TIME_GAPS,
     Catalogue,
@@ -22,6 +23,8 @@ NO_DAY = NUM_TIME_GAPS - 1
 
 class FixedCounts:
     """Item i before day d: i + d exposures, i clicks, 0 orders; of a query: its length in exposures."""
+
+    end = 10**6
 
     def lookup(self, *arguments):
         *queries, items, days = arguments
@@ -83,6 +86,16 @@ def test_statistics_by_hand():
     assert statistics[:15].tolist() == pytest.approx(item + pair + lately)
     rest = statistics[15:]
     assert rest[rest != 0].tolist() == pytest.approx([0.5, 0.1, 1])
+
+
+def test_behind_the_last_day_that_is_counted_nothing_moves():
+    """Counts end before day 100: the last two weeks of day 130 are still days 86 to 99."""
+    builder = features()
+    builder.item_counts = FixedCounts()
+    builder.item_counts.end = 100
+    on, after = (builder.rows([search(day=day)], [[2]]).statistics for day in (100, 130))
+    assert torch.equal(on[..., :NUM_COUNTS], after[..., :NUM_COUNTS])
+    assert torch.equal(on, features().rows([search()], [[2]]).statistics)
 
 
 def test_candidates_are_chosen_with_their_figures():
