@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from onesearch.models.reward_features import (
-    NUM_COUNTS,
     NUM_PROFILE_BUCKETS,
     NUM_TIME_GAPS,
     Catalogue,
@@ -24,7 +23,7 @@ NO_DAY = NUM_TIME_GAPS - 1
 class FixedCounts:
     """Item i before day d: i + d exposures, i clicks, 0 orders; of a query: its length in exposures."""
 
-    end = 10**6
+    end = 150
 
     def lookup(self, *arguments):
         *queries, items, days = arguments
@@ -88,14 +87,11 @@ def test_statistics_by_hand():
     assert rest[rest != 0].tolist() == pytest.approx([0.5, 0.1, 1])
 
 
-def test_behind_the_last_day_that_is_counted_nothing_moves():
-    """Counts end before day 100: the last two weeks of day 130 are still days 86 to 99."""
-    builder = features()
-    builder.item_counts = FixedCounts()
-    builder.item_counts.end = 100
-    on, after = (builder.rows([search(day=day)], [[2]]).statistics for day in (100, 130))
-    assert torch.equal(on[..., :NUM_COUNTS], after[..., :NUM_COUNTS])
-    assert torch.equal(on, features().rows([search()], [[2]]).statistics)
+def test_what_is_counted_may_have_ended_long_ago():
+    """A search on day 400 has the figures of day 150, where counts end: those of the last 14 days are the last ones."""
+    early, late = (features().rows([search(day=day)], [[2]]).statistics[0, 0] for day in (150, 400))
+    assert late.tolist() == early.tolist()
+    assert late[10] == pytest.approx(math.log(15))
 
 
 def test_candidates_are_chosen_with_their_figures():

@@ -18,7 +18,7 @@ P profile words, S statistics, F matches of the history.
 
 import zlib
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from onesearch.behavior.cold import with_default
-from onesearch.behavior.memory import TRENDING_DAYS, CountsOfItems, QueryCounts
+from onesearch.behavior.memory import TRENDING_DAYS, QueryCounts
 from onesearch.behavior.user_id import user_id
 from onesearch.behavior.window import PADDING, Window, window
 from onesearch.models.reward_history import NUM_ANSWERS, NUM_MATCHES, NUM_WINDOWS, match_answers, match_history
@@ -66,6 +66,16 @@ class Catalogue(NamedTuple):
             codes: [N, C].
         """
         return cls(embeddings, codes, number_categories(items["category"]), ItemFacts.of(items))
+
+
+class Counts(Protocol):
+    """Exposures, clicks and orders of items as of days; `log.counts.ItemCounts` is one."""
+
+    end: int
+    """The day after the last one that is counted."""
+
+    def lookup(self, items: NDArray[np.int64], days: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Counts [n, 3] of item rows [n] before days [n]."""
 
 
 class RewardRows(NamedTuple):
@@ -132,7 +142,7 @@ class RewardFeatures:
     def __init__(
         self,
         catalogue: Catalogue,
-        item_counts: CountsOfItems,
+        item_counts: Counts,
         query_counts: QueryCounts,
         short_size: int = 5,
         long_size: int = 200,
@@ -211,7 +221,7 @@ class RewardFeatures:
         width = candidates.shape[1]
         items = candidates.ravel()
         days = np.repeat(np.fromiter((c.day for c in contexts), np.int64, len(contexts)), width)
-        days = days.clip(max=self.item_counts.end)  # or "lately" would shrink day by day behind the last one counted
+        days = days.clip(max=self.item_counts.end)  # "lately" is the last that is counted, however long ago
         queries = [c.query for c in contexts for _ in range(width)]
         counts = self.item_counts.lookup(items, days)
         lately = counts - self.item_counts.lookup(items, days - TRENDING_DAYS)
