@@ -1,15 +1,20 @@
 """The whole of OneSearch through `onesearch pipeline`, on the handful's shop with hardly any training."""
 
 import json
+import os
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import grimp
 import pytest
 
 import onesearch
-from handful import CONFIGS, facts, fingerprint, in_this_process, launch, overlays, recipe, write
-from onesearch.artifacts import read_manifest, verify, writing
+from handful import CONFIGS, facts, fingerprint, in_this_process, launch, logged, overlays, recipe, write
+from onesearch.artifacts import read_manifest, verify
 from onesearch.log.prepared import Log
 from onesearch.main import main
 from onesearch.pipeline import (
@@ -17,13 +22,10 @@ from onesearch.pipeline import (
     STEPS,
     code_version,
     configs,
-    is_current,
     needs,
-    run_step,
     steps_of,
 )
 from onesearch.serve.engine import SearchEngine, trained
-from onesearch.tasks.template import TEMPLATES
 from onesearch.types import UserError
 
 NAMES = [step.name for step in STEPS]
@@ -112,45 +114,6 @@ def test_a_damaged_artefact_is_made_again(folder):
     (run / "sft_align" / "adapter.safetensors").unlink()
     assert verbs(again(folder)) == ["quantizer fit", "sft_align fit"]
     assert {name: fingerprint(run, name) for name in kept} == kept
-
-
-def test_a_step_is_current_until_its_configuration_or_a_parent_changes(tmp_path, monkeypatch):
-    """By hand-made artefacts: what skips a step is what `is_current` says of it."""
-    encoder, config = STEPS[1], write(tmp_path / "encoder.yaml", {"seed_everything": 0})
-    with writing(tmp_path / "log", "log"):
-        pass
-
-    def fit(*_) -> None:
-        with writing(tmp_path / "encoder", "encoder", [tmp_path / "log"]):
-            pass
-
-    monkeypatch.setattr("onesearch.pipeline._launch", fit)
-    assert not is_current(encoder, tmp_path, [config])
-    run_step(encoder, tmp_path, [config])
-    assert is_current(encoder, tmp_path, [config])
-    assert not is_current(encoder, tmp_path, [config], options=["--data.init_args.seed", "1"])
-    assert not is_current(encoder, tmp_path, [write(tmp_path / "other.yaml", {"seed_everything": 1})])
-    shutil.rmtree(tmp_path / "log")
-    assert not is_current(encoder, tmp_path, [config])
-
-
-def test_the_words_of_a_template_of_ones_own_are_configuration(tmp_path, monkeypatch):
-    """A heading changes in the file that the configuration names: the step runs again, for a comment it does not."""
-    align = next(step for step in STEPS if step.name == "sft_align")
-    words = Path(shutil.copy(TEMPLATES / "en.yaml", tmp_path / "words.yaml"))
-    config = write(tmp_path / "sft_align.yaml", {"data": {"init_args": {"template": str(words)}}})
-    for name in ("log", "quantizer", "sft_align"):
-        with writing(tmp_path / name, name):
-            pass
-    monkeypatch.setattr("onesearch.pipeline._launch", lambda *_: None)
-    run_step(align, tmp_path, [config])
-    words.write_text("# a comment\n" + words.read_text("utf-8"), "utf-8")
-    assert is_current(align, tmp_path, [config])
-    words.write_text(words.read_text("utf-8").replace("The query is", "What was typed is"), "utf-8")
-    assert not is_current(align, tmp_path, [config])
-    words.unlink()
-    with pytest.raises(UserError, match="There is no template"):
-        is_current(align, tmp_path, [config])
 
 
 @pytest.mark.parametrize(
@@ -246,6 +209,38 @@ def test_data_and_first_test_day_reach_the_log(tmp_path):
     assert again(tmp_path, *options) == []
     shutil.copytree(tmp_path / "elsewhere", tmp_path / "nowhere")
     assert verbs(again(tmp_path, "--until", "log", "--data", str(tmp_path / "nowhere"))) == ["log prepare"]
+
+
+def test_a_killed_step_goes_on_from_its_last_checkpoint(whole_run, tmp_path):
+    """sft_align is killed after two epochs: the next run starts there, and its steps count on."""
+    folder = shutil.copytree(whole_run.parent, tmp_path / "copy")
+    config = overlays()["sft_align"]
+    config["trainer"] |= {"max_epochs": 4, "check_val_every_n_epoch": 1}
+    config["trainer"]["callbacks"] = [{"class_path": "handful.Pause", "init_args": {"epoch": 2}}]
+    write(folder / "recipes" / "handful" / "sft_align.yaml", config)
+    command = ["pipeline", "--run", str(folder / "run"), "--recipe", str(folder / "recipes" / "handful")]
+    command += ["--until", "sft_align"]
+    paused = folder / "run" / "paused"
+    places = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+    environment = {**os.environ, "PYTHONPATH": places, "HANDFUL_PAUSE": str(paused)}
+    running = subprocess.Popen(
+        [sys.executable, "-m", "onesearch.main", *command], env=environment, start_new_session=True
+    )
+    try:
+        deadline = time.monotonic() + 60
+        while not paused.exists() and running.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert paused.exists()
+    finally:
+        os.killpg(running.pid, signal.SIGKILL)
+        running.wait()
+    stamp = json.loads((folder / "run" / "training" / "sft_align" / "step.json").read_text("utf-8"))
+    assert stamp["done"] is False
+    assert fingerprint(folder / "run", "sft_align") == fingerprint(whole_run, "sft_align")  # the older one still stands
+    assert verbs(again(folder, "--until", "sft_align")) == ["sft_align fit"]
+    epochs, steps = (logged(folder / "run", "sft_align", name) for name in ("epoch", "step"))
+    assert set(epochs) == {2, 3}
+    assert max(steps) == facts(folder / "run", "sft_align")["num_steps"] - 1
 
 
 def test_a_step_needs_only_what_stands_before_it():

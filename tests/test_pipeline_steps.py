@@ -1,20 +1,56 @@
-"""What goes wrong in `onesearch pipeline`: recipes that cannot be read, steps that fail or are killed."""
+"""A step of `onesearch pipeline`: when its artefact is up to date, and how it is refused or fails."""
 
-import json
-import os
 import shutil
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
-from handful import CONFIGS, facts, fingerprint, in_this_process, logged, overlays, recipe, refusal, write
-from onesearch.main import main
-from onesearch.pipeline import STEPS, run_step
+from handful import CONFIGS, in_this_process, recipe, refusal, write
+from onesearch.artifacts import writing
+from onesearch.pipeline import STEPS, is_current, run_step
+from onesearch.tasks.template import TEMPLATES
 from onesearch.types import UserError
+
+
+def test_a_step_is_current_until_its_configuration_or_a_parent_changes(tmp_path, monkeypatch):
+    """By hand-made artefacts: what skips a step is what `is_current` says of it."""
+    encoder, config = STEPS[1], write(tmp_path / "encoder.yaml", {"seed_everything": 0})
+    with writing(tmp_path / "log", "log"):
+        pass
+
+    def fit(*_) -> None:
+        with writing(tmp_path / "encoder", "encoder", [tmp_path / "log"]):
+            pass
+
+    monkeypatch.setattr("onesearch.pipeline._launch", fit)
+    assert not is_current(encoder, tmp_path, [config])
+    run_step(encoder, tmp_path, [config])
+    assert is_current(encoder, tmp_path, [config])
+    assert not is_current(encoder, tmp_path, [config], options=["--data.init_args.seed", "1"])
+    assert not is_current(encoder, tmp_path, [write(tmp_path / "other.yaml", {"seed_everything": 1})])
+    shutil.rmtree(tmp_path / "log")
+    assert not is_current(encoder, tmp_path, [config])
+
+
+def test_the_words_of_a_template_of_ones_own_are_configuration(tmp_path, monkeypatch):
+    """A heading changes in the file that the configuration names: the step runs again, for a comment it does not."""
+    align = next(step for step in STEPS if step.name == "sft_align")
+    words = Path(shutil.copy(TEMPLATES / "en.yaml", tmp_path / "words.yaml"))
+    config = write(tmp_path / "sft_align.yaml", {"data": {"init_args": {"template": str(words)}}})
+    for name in ("log", "quantizer", "sft_align"):
+        with writing(tmp_path / name, name):
+            pass
+    monkeypatch.setattr("onesearch.pipeline._launch", lambda *_: None)
+    run_step(align, tmp_path, [config])
+    words.write_text("# a comment\n" + words.read_text("utf-8"), "utf-8")
+    assert is_current(align, tmp_path, [config])
+    words.write_text(words.read_text("utf-8").replace("The query is", "What was typed is"), "utf-8")
+    assert not is_current(align, tmp_path, [config])
+    words.unlink()
+    with pytest.raises(UserError, match="There is no template"):
+        is_current(align, tmp_path, [config])
 
 
 @pytest.mark.parametrize(
@@ -35,40 +71,6 @@ def test_a_recipe_that_cannot_be_read_is_refused_with_file_and_line(content, sen
     with pytest.raises(UserError, match=sentence) as refused:
         run_step(align, tmp_path, [CONFIGS / "sft_align.yaml", overlay])
     assert "\n" not in str(refused.value)
-
-
-def test_a_killed_step_goes_on_from_its_last_checkpoint(whole_run, tmp_path):
-    """sft_align is killed after two epochs: the next run starts there, and its steps count on."""
-    folder = shutil.copytree(whole_run.parent, tmp_path / "copy")
-    config = overlays()["sft_align"]
-    config["trainer"] |= {"max_epochs": 4, "check_val_every_n_epoch": 1}
-    config["trainer"]["callbacks"] = [{"class_path": "handful.Pause", "init_args": {"epoch": 2}}]
-    write(folder / "recipes" / "handful" / "sft_align.yaml", config)
-    command = ["pipeline", "--run", str(folder / "run"), "--recipe", str(folder / "recipes" / "handful")]
-    command += ["--until", "sft_align"]
-    paused = folder / "run" / "paused"
-    places = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
-    environment = {**os.environ, "PYTHONPATH": places, "HANDFUL_PAUSE": str(paused)}
-    running = subprocess.Popen(
-        [sys.executable, "-m", "onesearch.main", *command], env=environment, start_new_session=True
-    )
-    try:
-        deadline = time.monotonic() + 60
-        while not paused.exists() and running.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.05)
-        assert paused.exists()
-    finally:
-        os.killpg(running.pid, signal.SIGKILL)
-        running.wait()
-    stamp = json.loads((folder / "run" / "training" / "sft_align" / "step.json").read_text("utf-8"))
-    assert stamp["done"] is False
-    assert fingerprint(folder / "run", "sft_align") == fingerprint(whole_run, "sft_align")  # the older one still stands
-    with in_this_process() as launched:
-        main(command)
-    assert [(name, arguments[0]) for name, arguments in launched] == [("sft_align", "fit")]
-    epochs, steps = (logged(folder / "run", "sft_align", name) for name in ("epoch", "step"))
-    assert set(epochs) == {2, 3}
-    assert max(steps) == facts(folder / "run", "sft_align")["num_steps"] - 1
 
 
 def test_a_failing_step_stops_the_pipeline_with_a_sentence(tmp_path):
