@@ -15,7 +15,7 @@ from onesearch.types import SearchContext, UserError
 
 def search(**fields):
     empty = dict.fromkeys(SearchContext._fields, ())
-    return SearchContext(**{**empty, "query": "tv", "day": 3, "impressed": None, **fields})
+    return SearchContext(**{**empty, "search_id": "s", "query": "tv", "day": 3, "impressed": None, **fields})
 
 
 def drawer(contexts=(), categories=(0, 0, 0, 0, 1, 1, 1, -1), num=6):
@@ -38,30 +38,37 @@ def test_searches_that_teach_nothing_have_no_list():
 def test_drawn_negatives_are_distinct_unclicked_and_of_all_three_kinds():
     """Of six, two come from the cold start (0 is clicked: 7, 6 stay), two from category 0, the rest by popularity."""
     context = search(clicked=(0,), cold_start=(0, 7, 6, 5))
-    for _ in range(20):
-        drawn = drawer().draw(context)
+    for number in range(20):
+        drawn = drawer().draw(context._replace(search_id=str(number)))
         assert drawn[:2] == [7, 6]
         assert 0 not in drawn and len(set(drawn)) == len(drawn) <= 6
-    same = [item for _ in range(50) for item in drawer().draw(context)[2:4]]
+    same = [item for number in range(50) for item in drawer().draw(context._replace(search_id=str(number)))[2:4]]
     assert set(same) & {1, 2, 3}
 
 
 def test_popular_items_are_drawn_more():
     """Item 5 has 1,000 clicks, item 4 none: with weights 1000.1 to .1 it is in practically every draw."""
     popular = drawer([search(clicked=(5,))] * 1000, categories=[-1] * 8, num=3)
-    draws = [popular.draw(search(clicked=(0,))) for _ in range(50)]
+    draws = [popular.draw(search(clicked=(0,), search_id=str(number))) for number in range(50)]
     assert sum(5 in drawn for drawn in draws) == 50
     assert sum(4 in drawn for drawn in draws) < 10
 
 
-def test_draws_repeat_with_the_seed():
-    context = search(clicked=(0,), cold_start=(0, 7))
-    assert [drawer().draw(context) for _ in range(3)] == [drawer().draw(context)] * 3
+def test_draws_hang_on_seed_and_search_alone():
+    """Not on what was drawn before."""
+    context, one = search(clicked=(0,), cold_start=(0, 7)), drawer()
+    assert [one.draw(context) for _ in range(3)] == [drawer().draw(context)] * 3
+    assert len({tuple(one.draw(context._replace(search_id=str(number)))) for number in range(20)}) > 1
 
 
 def test_places_on_the_page():
-    """Shown 4 7 5, of the list 5 9: the third place, and none recorded; nothing recorded at all."""
-    assert positions_of(search(impressed=(4, 7, 5)), [5, 9]) == [3, 0]
+    """Shown 4 7 5: 5 is third, 4 first. Beside a clicked 9 that was not shown no place is told; nothing recorded.
+
+    The sixtieth place is the last that is told apart.
+    """
+    assert positions_of(search(impressed=(4, 7, 5)), [5, 4]) == [3, 1]
+    assert positions_of(search(impressed=(4, 7, 5)), [9, 5]) == [0, 0]
+    assert positions_of(search(impressed=tuple(range(60))), [59, 1]) == [50, 2]
     assert positions_of(search(impressed=None), [5]) == [0]
 
 
@@ -107,6 +114,16 @@ def test_rows_that_are_kept_are_those_that_are_built(tiny_run):
     assert kept.kept is not None and built.kept is None
 
 
+def test_splits_share_what_is_kept_and_too_little_is_told(tiny_run):
+    """The shares of training and validation are the whole; that they take more is said once."""
+    data = ready(tiny_run, memory=1e-6)
+    assert sum(rows.memory for rows in data.rows.values()) == pytest.approx(1e-6)
+    rows = data.rows["fit"]
+    with pytest.warns(UserWarning, match=r"features of \d+ searches take more than the .* 'data.init_args.memory'"):
+        rows.take([0])
+    rows.take([1])
+
+
 def test_an_epoch_is_another_order_which_the_seed_fixes(tiny_run):
     """The order of epoch 3 is the same for who goes on and who starts there."""
 
@@ -140,6 +157,25 @@ def test_labels_of_a_batch(tiny_run):
     assert sum(int(few.inputs.mask.sum()) for few in thinned) < 0.5 * sum(int(b.inputs.mask.sum()) for b in batches)
     assert sum(float(batch.labels.purchased.sum()) for batch in batches) > 0
     assert any(batch.labels.drawn.any() for batch in batches)
+
+
+def test_a_share_of_lists_shorter_than_the_longest_of_the_split(tiny_run):
+    """A batch whose lists are narrower than those of the split keeps its clicks where they are."""
+    data = ready(tiny_run)
+    found = data.examples["fit"]
+    lengths = (found.candidates >= 0).sum(1)
+    index = np.flatnonzero(lengths < lengths.max())[:3].tolist()
+    thin = data._batch("fit", 0.5, index)
+    assert len(index) == 3 and thin.inputs.mask.shape[1] < lengths.max()
+    assert thin.labels.clicked.sum(1).tolist() == found.clicked[index].sum(1).tolist()
+
+
+def test_validation_draws_the_same_negatives_alone_and_beside_a_fit(tiny_run):
+    alone = RewardData(tiny_run)
+    alone.setup("validate")
+    one, other = alone.examples["validation"], ready(tiny_run).examples["validation"]
+    assert one.drawn.any()
+    np.testing.assert_array_equal(one.candidates, other.candidates)
 
 
 def test_a_share_is_a_share(tmp_path):

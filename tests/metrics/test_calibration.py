@@ -1,6 +1,7 @@
 """Calibration and grouped AUC: worked by hand, then against torchmetrics and scikit-learn."""
 
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -87,3 +88,18 @@ def test_grouped_auc_equals_scikit_learn_search_by_search():
             total += kept.sum() * roc_auc_score(label[kept], score[kept])
             weight += kept.sum()
     assert grouped_auc(scores, labels, mask) == pytest.approx(total / weight)
+
+
+def test_grouped_auc_takes_no_more_memory_for_more_searches():
+    """Of 2,000 lists of 100 all pairs at once would be 160 MB; what is found hangs on no chunk."""
+    rng = np.random.default_rng(2)
+    scores, labels, mask = rng.random((2000, 100)), rng.random((2000, 100)) < 0.1, np.ones((2000, 100), bool)
+    tracemalloc.start()
+    whole = grouped_auc(scores, labels, mask)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 50e6
+    assert whole == pytest.approx(
+        np.mean([grouped_auc(scores[at : at + 500], labels[at : at + 500], mask[:500]) for at in range(0, 2000, 500)]),
+        abs=1e-3,
+    )

@@ -98,6 +98,14 @@ def test_intervals_are_those_of_the_bootstrap():
     assert alone["high"] - alone["low"] < 0.8 * width  # a user's searches are not independent
 
 
+def test_of_few_users_nothing_is_known():
+    """Two users, or 19, who agree by chance leave the whole range, and no gate stops; twenty do not."""
+    for number in (1, 2, 19):
+        found = clustered_interval(np.full(number, 0.4), np.arange(number), 0, 1)
+        assert found == {"value": pytest.approx(0.4), "low": 0, "high": 1}
+    assert clustered_interval(np.full(20, 0.4), np.arange(20), 0, 1)["high"] == pytest.approx(0.4)
+
+
 def test_lists_by_hand():
     """List 0 has two pairs of weights 0 and 3 (the most), list 1 one of weight 0; one list was dropped: 1/3."""
     pairs = PairColumns(

@@ -8,7 +8,9 @@ import pytest
 import torch
 
 from onesearch.artifacts import ArtifactError, writing
-from onesearch.models.reward import ScoreWeights
+from onesearch.models.reward import RewardModel, ScoreWeights
+from onesearch.models.reward_features import NUM_COUNTS
+from onesearch.models.reward_towers import RewardSize
 from onesearch.serve.engine import Ranked
 from onesearch.serve.reranker import Reranker
 from onesearch.serve.reranking import Reranking
@@ -88,7 +90,7 @@ def test_counts_are_those_of_the_day_before(reranker, tiny_log):
     rows = {name: reranker.features.rows([one], items).statistics for name, one in days.items()}
     assert not rows["first"][..., :3].any()
     assert rows["test"][..., :3].any()
-    assert torch.equal(rows["test"][..., :3], rows["later"][..., :3])
+    assert torch.equal(rows["test"][..., :NUM_COUNTS], rows["later"][..., :NUM_COUNTS])
     assert reranker.scores([days["first"]], items)[0].tolist() != reranker.scores([days["test"]], items)[0].tolist()
 
 
@@ -128,6 +130,13 @@ def test_a_model_of_another_version_is_said(judged_run, tiny_run_copy, tiny_khqe
             (folder / "config.json").write_text(json.dumps(config))
         with pytest.raises(ArtifactError, match="reward is of another version: run the 'reward' stage again"):
             Reranker.open(tiny_run_copy, tiny_khqe, tiny_log)
+
+
+def test_popularity_re_sorts_too(reranker, searches):
+    """It has no parameters, and says the same of an item whoever asks."""
+    reranker.model = RewardModel(reranker.model.dim, reranker.model.code_sizes, RewardSize(architecture="popularity"))
+    found = reranker.judge([context._replace(day=searches[0].day) for context in searches[:2]], [[1, 2, 3]] * 2)
+    assert found[0].ctr.tolist() == found[1].ctr.tolist()
 
 
 def test_user_mistakes(tiny_run, tiny_khqe, tiny_log):

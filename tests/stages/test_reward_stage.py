@@ -6,6 +6,7 @@ since each item is clicked as often as any other.
 
 import datetime
 import json
+from types import SimpleNamespace
 
 import lightning
 import pyarrow as pa
@@ -24,6 +25,7 @@ from onesearch.models.reward import load_reward
 from onesearch.models.reward_towers import RewardSize
 from onesearch.stages.reward import RewardStage
 from onesearch.stages.stage import Optimization
+from onesearch.types import UserError
 
 NUM_ITEMS, NUM_USERS, NUM_DAYS = 8, 6, 12
 
@@ -142,6 +144,14 @@ def test_what_it_is_compared_with_has_a_folder_of_its_own(tmp_path, architecture
     assert ctr["num"] == (searches.candidates >= 0).sum() == 4 * len(searches.queries)
     assert ctr["positives"] == searches.clicked.sum()
     assert sum(told["reliability"]["ctr"]["num"]) == ctr["num"]
+
+
+def test_one_process_tests(tmp_path):
+    """Several would repeat searches, and count what they hold themselves beside what all do."""
+    stage = RewardStage(tmp_path)
+    stage._trainer = SimpleNamespace(world_size=2)
+    with pytest.raises(UserError, match=r"reward is tested by one process: set 'trainer.devices'"):
+        stage.on_test_start()
 
 
 def test_list_metrics_by_hand():

@@ -6,6 +6,7 @@ popular items. Probabilities learned from drawn negatives rank, but are no click
 """
 
 import json
+import zlib
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -27,7 +28,7 @@ from onesearch.khqe import query_embeddings
 from onesearch.log.prepared import Log
 from onesearch.log.searches import Searches, items_of, pairs_of
 from onesearch.models.reward import RewardBatch, RewardLabels
-from onesearch.models.reward_features import Catalogue, RewardFeatures
+from onesearch.models.reward_features import NUM_POSITIONS, Catalogue, RewardFeatures
 from onesearch.sid.spec import SidSpec
 from onesearch.sid.table import read_codes
 from onesearch.types import SearchContext, UserError
@@ -43,7 +44,7 @@ class Examples(NamedTuple):
     queries: Tensor  # [S] int64, row of the query's embedding
     clicked: NDArray[np.bool_]  # [S, X]
     purchased: NDArray[np.bool_]  # [S, X] clicked and ordered
-    position: NDArray[np.int64]  # [S, X] place where each was shown, from 1; 0: not recorded
+    position: NDArray[np.int16]  # [S, X] place where each was shown, from 1; 0: not recorded
     drawn: NDArray[np.bool_]  # [S] negatives were drawn
     orders_known: bool
 
@@ -62,7 +63,8 @@ class RewardData(lightning.LightningDataModule):
         short_size: latest clicks of the short history.
         long_size: latest clicks of the long history.
         fit_splits: the splits of the log to learn from.
-        memory: gigabytes of features that are kept from one epoch to the next; what would take more is built anew.
+        memory: gigabytes of features that are kept from one epoch to the next, all splits together; a split that would
+            take more than its share is built anew in each epoch, and a warning says so.
         seed: of the drawn negatives, the kept ones, and the order of the epochs.
 
     Raises:
@@ -111,8 +113,11 @@ class RewardData(lightning.LightningDataModule):
         drawer = NegativeDrawer(fit, catalogue.categories.numpy(), self.num_drawn, self.seed)
         orders_known = bool(fit.num_purchases.any())
         self.examples = {name: self._examples(splits[name], drawer, orders_known) for name in wanted}
+        total = sum(found.candidates.size for found in self.examples.values())
         self.rows = {
-            name: KeptRows(self.features, found.searches, found.candidates, self.memory)
+            name: KeptRows(
+                self.features, found.searches, found.candidates, self.memory * found.candidates.size / max(1, total)
+            )
             for name, found in self.examples.items()
         }
 
@@ -132,7 +137,7 @@ class RewardData(lightning.LightningDataModule):
         shape = len(searches), self.num_candidates
         candidates = np.full(shape, PADDING, np.int32)
         clicked, purchased = np.zeros(shape, bool), np.zeros(shape, bool)
-        position = np.zeros(shape, np.int64)
+        position = np.zeros(shape, np.int16)
         queries = torch.empty(len(searches), dtype=torch.int64)
         drawn = np.zeros(len(searches), bool)
         for place, context in enumerate(searches):
@@ -166,25 +171,25 @@ class RewardData(lightning.LightningDataModule):
     def _batch(self, name: str, keep: float, index: list[int]) -> RewardBatch:
         found, rows = self.examples[name], self.rows[name].take(index)
         clicked, purchased, position = (
-            torch.from_numpy(part[index]) for part in (found.clicked, found.purchased, found.position)
+            torch.from_numpy(part[index, : rows.candidates.shape[1]])  # those of the rows end with their longest list
+            for part in (found.clicked, found.purchased, found.position)
         )
         if keep < 1:
             epoch = self.trainer.current_epoch if self.trainer is not None else 0
-            places = kept_places(found.clicked[index], rows.candidates.numpy() >= 0, keep, (self.seed, epoch, index))
+            places = kept_places(clicked.numpy(), rows.candidates.numpy() >= 0, keep, (self.seed, epoch, index))
             rows = rows.choose(places)
             clicked, purchased, position = (
                 part.gather(1, places.clamp(min=0)) * (places >= 0) for part in (clicked, purchased, position)
             )
-        width = rows.candidates.shape[1]
         labels = RewardLabels(
-            clicked=clicked[:, :width].float(),
-            purchased=purchased[:, :width].float(),
+            clicked=clicked.float(),
+            purchased=purchased.float(),
             orders_known=torch.full((len(index),), found.orders_known),
             drawn=torch.from_numpy(found.drawn[index]),
             kept=torch.full((len(index),), keep),
         )
         inputs = self.features.gather(rows, self.query_embeddings[found.queries[index]])
-        return RewardBatch(inputs._replace(position=position[:, :width]), labels)
+        return RewardBatch(inputs._replace(position=position.long()), labels)
 
 
 def kept_places(
@@ -216,12 +221,12 @@ class NegativeDrawer:
         contexts: searches whose clicks tell how popular an item is; of the fit splits, so that nothing is foreseen.
         categories: category number of each item, [N]; −1 unknown.
         num: negatives of a search.
-        seed: of the draws.
+        seed: of the draws, which nothing else decides but the search's name: they are the same in each split.
     """
 
     def __init__(self, contexts: Sequence[SearchContext], categories: Rows, num: int, seed: int) -> None:
         self.num = num
-        self.rng = np.random.default_rng(seed)
+        self.seed = seed
         self.categories = categories
         clicked = items_of(pairs_of(contexts))
         popularity = np.bincount(clicked, minlength=len(categories)) + 0.1  # nothing is impossible
@@ -230,12 +235,13 @@ class NegativeDrawer:
 
     def draw(self, context: SearchContext) -> list[int]:
         """Distinct item rows that were not clicked, at most `num`."""
+        rng = np.random.default_rng((self.seed, zlib.crc32(context.search_id.encode())))
         share = self.num // 3
         same_category = self.members.get(int(self.categories[context.clicked[0]]), np.empty(0, np.int64))
         drawn = list(context.cold_start[: share + len(context.clicked)])
         drawn = [item for item in drawn if item not in context.clicked][:share]
-        drawn += self.rng.permutation(same_category)[:share].tolist()
-        popular = np.searchsorted(self.cumulative, self.rng.random(2 * self.num) * self.cumulative[-1])
+        drawn += rng.permutation(same_category)[:share].tolist()
+        popular = np.searchsorted(self.cumulative, rng.random(2 * self.num) * self.cumulative[-1])
         drawn += popular.clip(max=len(self.categories) - 1).tolist()
         return [item for item in dict.fromkeys(drawn) if item not in context.clicked][: self.num]
 
@@ -250,9 +256,14 @@ def candidates_of(context: SearchContext, most: int, drawer: NegativeDrawer) -> 
 
 
 def positions_of(context: SearchContext, shown: Sequence[int]) -> list[int]:
-    """The place on the page of each item, from 1; 0 where none is recorded."""
+    """The place on the page of each item, from 1 to the last that is told apart; 0 for all where one is unknown.
+
+    A click that the impressions lack would have a place of its own otherwise: "unknown" would mean "clicked".
+    """
     places = {item: place for place, item in enumerate(context.impressed or (), start=1)}
-    return [places.get(item, 0) for item in shown]
+    if not places.keys() >= set(shown):
+        return [0] * len(shown)
+    return [min(places[item], NUM_POSITIONS - 1) for item in shown]
 
 
 def read_catalogue(quantizer: Path, items: dict[str, list[Any]]) -> Catalogue:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from lightning.pytorch.utilities import rank_zero_warn
 from numpy.typing import NDArray
 
 from onesearch.behavior.window import PADDING
@@ -40,6 +41,11 @@ class KeptRows:
         if self.fits is None:
             self.kept = self._build()
             self.fits = self.kept is not None
+            if not self.fits and self.memory:
+                rank_zero_warn(
+                    f"The features of {len(self.candidates)} searches take more than the {self.memory:.2g} GB that "
+                    "'data.init_args.memory' leaves them: they are built anew in each epoch, which is slow. Raise it."
+                )
         rows = self._of(index) if self.kept is None else self.kept.take(torch.tensor(index))
         width = max(1, int((rows.candidates >= 0).sum(1).max()))
         return RewardRows(*(_wide(part) for part in rows))._replace(
@@ -64,9 +70,10 @@ class KeptRows:
             size = sum(total * np.prod(shape) for shape in widest) * 4
             if size > self.memory * 2**30:
                 return None
-        return RewardRows(
-            *(_stacked(field, shape) for field, shape in zip(zip(*parts, strict=True), widest, strict=True))
-        )
+        fields = [list(field) for field in zip(*parts, strict=True)]
+        parts.clear()
+        # Field by field, the parts of each let go behind it: nothing but the largest field is ever held twice.
+        return RewardRows(*(_stacked(fields.pop(0), shape) for shape in widest))
 
 
 def _shape(parts: Sequence[RewardRows], field: int) -> tuple[int, ...]:

@@ -3,7 +3,8 @@
     agreement    mean over searches of (1/|C||U|)·Σ_{c ∈ C, u ∈ U} [s_c > s_u] + ½·[s_c = s_u]
                  C: clicked items of a beam, U: its other items, s: the reward model's score
     gain         agreement − the same of the generator's own order
-    interval     m ± 1.96·√(G/(G − 1)·Σ_u (Σ_{s of u} (v_s − m))²)/S, over S searches of G users, cut to what can be
+    interval     m ± 1.96·√(G/(G − 1)·Σ_u (Σ_{s of u} (v_s − m))²)/S, over S searches of G users, cut to what can be;
+                 all that can be below 20 users, who may agree by chance
 
 A user's searches are not independent, so users are what is counted (the variance of a clustered mean, Liang and Zeger
 1986).
@@ -21,6 +22,9 @@ from onesearch.types import UserError
 Floats = NDArray[np.float64]
 
 NUM_BINS = 20
+
+FEWEST_USERS = 20
+"""Users below whom their spread says too little: two who agree by chance would have no interval at all [ours]."""
 
 
 @dataclass(frozen=True)
@@ -182,12 +186,12 @@ def clustered_interval(values: Floats, clusters: NDArray[np.int64], least: float
     Args:
         values: one a search.
         clusters: number of each search's user.
-        least: what no mean can be below; the interval of a single user reaches from there ...
+        least: what no mean can be below; the interval of fewer than `FEWEST_USERS` reaches from there ...
         most: ... to here.
     """
     mean = float(values.mean())
     number = len(np.unique(clusters))
-    if number < 2:
+    if number < FEWEST_USERS:
         return {"value": mean, "low": least, "high": most}
     sums = np.bincount(clusters, values - mean)
     error = 1.96 * float(np.sqrt(number / (number - 1) * (sums**2).sum())) / len(values)

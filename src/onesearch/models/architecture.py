@@ -15,14 +15,15 @@ Shapes: B prompts, X answers a prompt, T tokens of an answer.
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from itertools import chain
-from typing import Any, NamedTuple, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import DynamicCache, EncoderDecoderCache, PreTrainedModel
+from transformers import DynamicCache, PreTrainedModel
 
-from onesearch.models.packing import additive, apart, beginning_anew
+from onesearch.models.packing import apart, beginning_anew
 from onesearch.models.pretrained import keep_no_activations, start_token
+from onesearch.models.writing import BehindPrompt, BesideEncoder, Encoded, Writing
 from onesearch.types import UserError
 
 ANSWER = 32
@@ -30,32 +31,6 @@ ANSWER = 32
 
 MOST_PACKED = 256
 """Tokens that are packed into one sequence at most: attention among them grows with their square."""
-
-
-class Encoded(NamedTuple):
-    """What was made of a batch of prompts."""
-
-    hidden: Tensor  # [B, L, H]
-    attention_mask: Tensor  # [B, L]
-    listed: Tensor | None = None  # [B, L, C], as in the prompt
-    copier_keys: Tensor | None = None  # [B, L, H]; None: nothing can be repeated
-    memory: DynamicCache | None = None  # keys and values, [B, heads, L, H/heads] a layer, where a decoder alone read
-
-
-class Writing(ABC):
-    """Answers in the making, a row each: at first one a prompt."""
-
-    @abstractmethod
-    def step(self, tokens: Tensor) -> Tensor:
-        """States [rows, T, H] once the rows go on with `tokens` [rows, T]."""
-
-    @abstractmethod
-    def reorder(self, rows: Tensor) -> None:
-        """Go on with `rows` [rows], as many as before, each one an answer to the same prompt."""
-
-    @abstractmethod
-    def fork(self, rows: Tensor) -> None:
-        """Go on with `rows`, more or fewer than before."""
 
 
 class Architecture(ABC):
@@ -208,7 +183,7 @@ class EncoderDecoder(Architecture):
 
     def begin(self, encoded: Encoded) -> Writing:
         """With the decoder's keys and values cached, over the answers and over the prompt."""
-        return _BesideEncoder(self.model, encoded)
+        return BesideEncoder(self.model, encoded)
 
     def checkpoint_activations(self) -> None:
         """All layers."""
@@ -220,31 +195,6 @@ class EncoderDecoder(Architecture):
             stacks = (module for module in half.children() if isinstance(module, nn.ModuleList))
             for layer in chain.from_iterable(stacks):
                 layer.compile(backend=backend, dynamic=True)
-
-
-class _BesideEncoder(Writing):
-    def __init__(self, model: PreTrainedModel, encoded: Encoded) -> None:
-        self.decoder = model.get_decoder()
-        self.hidden, self.attention_mask = encoded.hidden, encoded.attention_mask
-        self.cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
-
-    def step(self, tokens: Tensor) -> Tensor:
-        states: Tensor = self.decoder(
-            input_ids=tokens,
-            encoder_hidden_states=self.hidden,
-            encoder_attention_mask=self.attention_mask,
-            past_key_values=self.cache,
-            use_cache=True,
-        ).last_hidden_state
-        return states
-
-    def reorder(self, rows: Tensor) -> None:
-        # Those over the prompt are equal for all answers to it.
-        _reorder(self.cache.self_attention_cache, rows)
-
-    def fork(self, rows: Tensor) -> None:
-        _reorder(self.cache, rows)
-        self.hidden, self.attention_mask = self.hidden[rows], self.attention_mask[rows]
 
 
 class DecoderOnly(Architecture):
@@ -272,7 +222,7 @@ class DecoderOnly(Architecture):
     def write_packed(self, encoded: Encoded, tokens: Tensor, length: int) -> Tensor:
         """All answers behind one copy of the prompts' keys and values."""
         assert length <= ANSWER
-        return _BehindPrompt(self.model, encoded).packed(tokens, length)
+        return BehindPrompt(self.model, encoded).packed(tokens, length)
 
     def write_apart(self, encoded: Encoded, tokens: Tensor) -> Tensor:
         """Whole answers behind the prompts' keys and values, through which the prompts are learnt from as well."""
@@ -285,7 +235,7 @@ class DecoderOnly(Architecture):
 
     def begin(self, encoded: Encoded) -> Writing:
         """With the keys and values of the prompts as the cache's beginning."""
-        return _BehindPrompt(self.model, encoded)
+        return BehindPrompt(self.model, encoded)
 
     def checkpoint_activations(self) -> None:
         """Refused."""
@@ -297,55 +247,3 @@ class DecoderOnly(Architecture):
     def compile_layers(self, backend: str | Callable[..., Any]) -> None:
         """Refused."""
         raise UserError("'compile_backend' is for encoder-decoders: leave it out where a decoder alone is trained.")
-
-
-class _BehindPrompt(Writing):
-    def __init__(self, model: PreTrainedModel, encoded: Encoded) -> None:
-        assert encoded.memory is not None
-        self.decoder = model.base_model
-        self.states = encoded.hidden
-        self.attention_mask = encoded.attention_mask  # [rows, what was read]
-        self.position = encoded.attention_mask.sum(1, keepdim=True)  # [rows, 1], of the next token
-        self.cache = DynamicCache()  # a copy: what is appended to it is no part of the prompts
-        layers: list[Any] = encoded.memory.layers  # of attention, each with keys and values
-        for number, layer in enumerate(layers):
-            self.cache.update(layer.keys, layer.values, number)
-
-    def step(self, tokens: Tensor) -> Tensor:
-        self.attention_mask = torch.cat([self.attention_mask, torch.ones_like(tokens)], 1)
-        places = torch.arange(tokens.shape[1], device=tokens.device)
-        states: Tensor = self.decoder(
-            input_ids=tokens,
-            attention_mask=self.attention_mask,
-            position_ids=self.position + places,
-            past_key_values=self.cache,
-            use_cache=True,
-        ).last_hidden_state
-        self.position = self.position + tokens.shape[1]
-        return states
-
-    def packed(self, tokens: Tensor, length: int) -> Tensor:
-        """States [rows, X·T, H] of X answers of `length` T a row, none of which sees another; the last step."""
-        prompt = self.attention_mask[:, None, None].bool().expand(-1, 1, tokens.shape[1], -1)  # [rows, 1, X·T, L]
-        behind = apart(tokens, length, self.states)
-        mask = torch.cat([additive(prompt, self.states), behind.expand(len(tokens), -1, -1, -1)], -1)
-        places = torch.arange(tokens.shape[1], device=tokens.device) % length
-        states: Tensor = self.decoder(
-            input_ids=tokens,
-            attention_mask=mask,
-            position_ids=self.position + places,
-            past_key_values=self.cache,
-            use_cache=True,
-        ).last_hidden_state
-        return states
-
-    def reorder(self, rows: Tensor) -> None:
-        _reorder(self.cache, rows)
-
-    def fork(self, rows: Tensor) -> None:
-        _reorder(self.cache, rows)
-        self.attention_mask, self.position = self.attention_mask[rows], self.position[rows]
-
-
-def _reorder(cache: DynamicCache | EncoderDecoderCache, rows: Tensor) -> None:
-    cache.reorder_cache(cast("torch.LongTensor", rows))  # what the cache's annotations ask for

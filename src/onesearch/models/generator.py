@@ -19,7 +19,7 @@ from transformers import (
     PreTrainedModel,
 )
 
-from onesearch.models.architecture import ANSWER, Encoded, architecture
+from onesearch.models.architecture import ANSWER, architecture
 from onesearch.models.copier import NO_ITEM, Copier
 from onesearch.models.history_adapter import HistoryAdapter, fill_slots
 from onesearch.models.pretrained import (
@@ -28,6 +28,7 @@ from onesearch.models.pretrained import (
     open_backbone,
     token_tables,
 )
+from onesearch.models.writing import Encoded
 from onesearch.sid.vocabulary import Vocabulary
 from onesearch.types import PromptBatch, UserError
 

@@ -50,11 +50,6 @@ class Relevance(nn.Module):
         self.register_buffer("slope", torch.tensor(torch.nan, dtype=torch.float64))
         self.register_buffer("thresholds", torch.full((HIGHEST,), torch.nan, dtype=torch.float64))
 
-    @property
-    def is_fitted(self) -> bool:
-        """Whether judgments say what a cosine is worth."""
-        return not bool(self.slope.isnan())
-
     def take(self, fitted: Ordinal) -> None:
         """Use a fitted model from now on."""
         self.slope.fill_(fitted.slope)
@@ -62,10 +57,9 @@ class Relevance(nn.Module):
 
     def forward(self, cosine: Tensor) -> Tensor:
         """Relevance, 0 to 1, of cosines of any shape."""
-        if not self.is_fitted:
-            return (1 + cosine) / 2
         at_least = self.slope.to(cosine) * cosine[..., None] - self.thresholds.to(cosine)
-        return at_least.sigmoid().mean(-1)
+        # Both, and no question which: it would make a GPU wait in every step.
+        return torch.where(self.slope.isnan(), (1 + cosine) / 2, at_least.sigmoid().mean(-1))
 
 
 def fit_ordinal(cosine: Tensor, grades: Tensor) -> Ordinal:

@@ -131,23 +131,22 @@ class RewardModel(nn.Module):
 
     def calibrated(self, logits: Logits) -> Logits:
         """What was learnt where a share w of the unclicked was kept, as logits for all exposures."""
-        if self.kept == 1:
-            return logits
-        log_w = self.kept.log()
+        log_w = self.kept.log()  # 0 where all were kept; to ask would make a GPU wait
         ctr = logits.ctr + log_w
         if self.size.ctcvr == "product":
             return Logits(ctr, logits.cvr, product_logit(ctr, logits.cvr))
         share = torch.logaddexp(logsigmoid(ctr), log_w + logsigmoid(-ctr))  # log(c + w·(1 − c))
-        return Logits(ctr, logits.cvr, logit_of(logsigmoid(logits.ctcvr) + share))
+        ctcvr = torch.where(self.kept == 1, logits.ctcvr, logit_of(logsigmoid(logits.ctcvr) + share))
+        return Logits(ctr, logits.cvr, ctcvr)
 
     def observe(self, labels: RewardLabels, mask: Tensor) -> None:
         """Note what the labels of a training step tell of the data: recorded orders, down-sampling, overall rates."""
         self.orders_known |= labels.orders_known.any()
         self.kept.copy_(labels.kept[0])
         if isinstance(self.body, Popularity):
-            clicks = labels.clicked[mask].sum()
+            clicks = (labels.clicked * mask).sum()
             exposures = clicks + (mask.sum() - clicks) / self.kept
-            self.body.observe(torch.stack([exposures, clicks, labels.purchased[mask].sum()]))
+            self.body.observe(torch.stack([exposures, clicks, (labels.purchased * mask).sum()]))
 
     def score(self, output: RewardOutput) -> Tensor:
         """The one number that ranks candidates, [B, X]; CTR and relevance alone where the log knew no orders."""

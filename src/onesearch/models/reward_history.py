@@ -11,9 +11,10 @@ Of the n clicks in a window, for a candidate i:
     length      log(1 + n)
 
 n_a(v) clicks on items with that value, n_a on items with any; p(v) the share of it in the catalogue, κ = 4 [ours]: a
-habit of 0 is what chance would give. Each is computed over the whole long history, and over its latest clicks alone,
-which is all that a model without a search unit may read. `match_answers` counts the habits of a query in the same way,
-over the items most clicked for it until the day before.
+habit of 0 is what chance would give. Each is computed over the whole long history, and over its latest clicks alone: no
+others does a model without a search unit compare a candidate with. (Two things that it reads know the whole history all
+the same: the user ID, and whether this very item was ever ordered.) `match_answers` counts the habits of a query in the
+same way, over the items most clicked for it until the day before.
 
 Shapes: X candidates, T clicks, A attributes, F = NUM_MATCHES features.
 """

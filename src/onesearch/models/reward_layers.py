@@ -69,8 +69,9 @@ class Standardize(nn.Module):
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         """Standardise [B, X, F]; `mask` [B, X] is true on candidates that exist."""
         if self.training:
-            seen = x.detach()[mask].double()
-            self.moments += torch.stack([torch.ones_like(seen).sum(0), seen.sum(0), seen.square().sum(0)])
+            seen = torch.where(mask[..., None], x.detach().double(), 0.0)  # of one shape: no GPU has to wait for it
+            number = mask.sum().expand(x.shape[-1])
+            self.moments += torch.stack([number, seen.sum((0, 1)), seen.square().sum((0, 1))])
         number, total, squares = self.moments
         mean = total / number.clamp(min=1)
         deviation = (squares / number.clamp(min=1) - mean.square()).clamp(min=1e-4).sqrt()

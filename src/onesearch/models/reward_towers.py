@@ -165,7 +165,7 @@ class Popularity(nn.Module):
 
     def forward(self, inputs: RewardInput) -> Logits:
         """Logits of all candidates."""
-        exposures, clicks, orders = (self.seen + torch.tensor([2.0, 1.0, 0.5])).to(inputs.statistics).unbind()
+        exposures, clicks, orders = (self.seen + self.seen.new_tensor([2.0, 1.0, 0.5])).to(inputs.statistics).unbind()
         n_pos, n_clk, n_ord = inputs.statistics[..., :3].expm1().unbind(-1)
         ctr = (n_clk + _PRIOR * clicks / exposures) / (n_pos.maximum(n_clk) + _PRIOR)
         cvr = (n_ord + _PRIOR * orders / clicks) / (n_clk.maximum(n_ord) + _PRIOR)

@@ -7,8 +7,8 @@ search, are moved only when the number of beams changes.
 import torch
 from torch import Tensor
 
-from onesearch.models.architecture import Encoded
 from onesearch.models.generator import Generator
+from onesearch.models.writing import Encoded
 
 
 class GeneratorScorer:

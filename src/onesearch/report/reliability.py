@@ -25,7 +25,7 @@ def draw(towers: Mapping[str, tuple[Reliability, Mapping[str, float]]], path: Pa
     from matplotlib.backends.backend_agg import FigureCanvasAgg  # slow to import, and only pictures need it
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(3.9 * len(towers) + 0.3, 4.9), layout="constrained")
+    figure = Figure(figsize=(3.9 * len(towers) + 0.3, 4.4), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(1, len(towers), squeeze=False).flat
     for axis, (name, (bins, figures)) in zip(axes, towers.items(), strict=True):

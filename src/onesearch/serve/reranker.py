@@ -151,7 +151,7 @@ class Reranker:
     def _inputs(self, contexts: Sequence[SearchContext], items: Sequence[Sequence[int]]) -> RewardInput:
         self.khqe.learn(context.query for context in contexts)
         queries = torch.stack([self.khqe.embedding_of(context.query) for context in contexts])
-        device = next(self.model.parameters()).device
+        device = self.model.kept.device  # a buffer: popularity has no parameters
         return RewardInput(*(part.to(device) for part in self.features(contexts, items, queries)))
 
 

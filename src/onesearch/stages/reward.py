@@ -91,7 +91,7 @@ class RewardStage(Stage):
         labels, mask = batch.labels, batch.inputs.mask
         if self.current_epoch == 0:
             self.model.observe(labels, mask)
-            self.seen += _count(batch)
+            self.seen += self.trainer.strategy.reduce(_count(batch), reduce_op="sum")  # of all processes
         losses = self._losses(self.model(batch.inputs), labels, mask)
         total = torch.stack(list(losses.values())).sum()
         size = len(labels.drawn)
@@ -115,7 +115,15 @@ class RewardStage(Stage):
             _of(self.lists, name).reset()
 
     def on_test_start(self) -> None:
-        """Judge what the fit handed on, unless a checkpoint is named."""
+        """Judge what the fit handed on, unless a checkpoint is named.
+
+        Raises:
+            UserError: several processes share the test.
+        """
+        if self.trainer.world_size > 1:  # they repeat searches to have as many each, and figures hang on all of them
+            raise UserError(
+                f"{self.name} is tested by one process: set 'trainer.devices' and 'trainer.num_nodes' to 1."
+            )
         if self.trainer.ckpt_path is None and not is_trial(self.trainer):
             verify(self.run / self.name, self.kind, [self.run / parent for parent in self.parents])
             self.model = load_reward(self.run / self.name).to(self.device)
