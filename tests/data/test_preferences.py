@@ -64,6 +64,14 @@ def test_searches_to_predict_are_the_latest_answered_ones(tiny_run, searches):
     assert [c.search_id for batch in lists for c in batch] == [c.search_id for c in searches[-7:]]
 
 
+def test_searches_without_a_click_may_give_lists_too(tiny_run, tiny_log):
+    data = data_of(tiny_run, answered=False)
+    data.setup("predict")
+    found = [c.search_id for batch in data.predict_dataloader()[0] for c in batch]
+    assert found == [c.search_id for c in tiny_log.contexts("train")]
+    assert any(not c.clicked for c in tiny_log.contexts("train"))
+
+
 def test_searches_that_only_judge_are_of_a_split_without_lists(tiny_run, tiny_log):
     """The validation split's, at most 5; none where that split gives lists itself."""
     data = data_of(tiny_run, num_judged=5)

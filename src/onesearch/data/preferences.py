@@ -44,6 +44,7 @@ class PreferenceData(lightning.LightningDataModule):
         batch_size: lists a step.
         splits: the splits whose searches give lists.
         num_searches: most searches, the latest ones.
+        answered: whether only searches that led to a click give lists; soft lists need none.
         num_validation: most searches of the validation split.
         num_judged: most searches of the validation split on which the reward model is judged, where that split gives
             no lists; those of `num_validation` first.
@@ -58,6 +59,7 @@ class PreferenceData(lightning.LightningDataModule):
         batch_size: int = 64,
         splits: tuple[str, ...] = ("train",),
         num_searches: int = 20_000,
+        answered: bool = True,
         num_validation: int = 1000,
         num_judged: int = 1000,
         seed: int = 0,
@@ -69,6 +71,7 @@ class PreferenceData(lightning.LightningDataModule):
         self.batch_size = batch_size
         self.splits = splits
         self.num_searches = num_searches
+        self.answered = answered
         self.num_validation = num_validation
         self.num_judged = num_judged
         self.seed = seed
@@ -78,7 +81,8 @@ class PreferenceData(lightning.LightningDataModule):
     def setup(self, stage: str) -> None:
         """Read the searches, and for `fit` the lists."""
         log = Log.open(self.run / "log")
-        self.searches = log.contexts(*self.splits).answered[-self.num_searches :]
+        searches = log.contexts(*self.splits)
+        self.searches = (searches.answered if self.answered else searches)[-self.num_searches :]
         self.validation = shuffled(log.contexts("validation").answered, self.seed)
         if stage == "fit":
             self._read_lists(log)
