@@ -86,5 +86,7 @@ def orders_of(log: "Log") -> Orders | None:
         try:
             return TrueOrders(Truth.open(log))
         except UserError as error:  # a log that this version would not draw again can still be compared
-            Console(stderr=True).print(f"{error} Lists are judged by the log's own orders.", style="yellow")
+            Console(stderr=True, soft_wrap=True).print(
+                f"{error} Lists are judged by the log's own orders.", style="yellow"
+            )
     return LoggedOrders() if log.contexts("test").num_purchases.any() else None
