@@ -17,6 +17,9 @@ from onesearch.log.text import item_texts
 from onesearch.serve.reranker import Reranker
 from onesearch.serve.reranking import Reranking
 
+WIDTH = 100
+"""Columns that all tables fit into."""
+
 
 def compare_run(run: Path, num_beams: int, batch_size: int, reranking: Reranking | None = None) -> Comparison:
     """Rank the test searches with every system; print tables, write `compare.json` and `compare.png` into the run."""
@@ -30,10 +33,16 @@ def compare_run(run: Path, num_beams: int, batch_size: int, reranking: Reranking
     seen, tests = set(log.queries["query"].to_pylist()), log.contexts("test")
     rankers = [*baselines(log), dense, *ours]
     comparison = compare(rankers, tests, seen, orders=orders_of(log), steps=steps(ours))
-    show(comparison, Console(highlight=False))
+    show(comparison, _console())
     comparison.write(run / "compare.json")
     draw(comparison.rows, run / "compare.png")
     return comparison
+
+
+def _console() -> Console:
+    """The terminal; a file or pipe has no width that could cut a figure."""
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=max(console.width, WIDTH))
 
 
 def show(comparison: Comparison, console: Console) -> None:
