@@ -164,13 +164,15 @@ def search(
     """
     from onesearch.log.prepared import Log
     from onesearch.serve.engine import SearchEngine
-    from onesearch.serve.reranker import Reranker
+    from onesearch.serve.reranker import Reranker, doubt
     from onesearch.serve.show import hits_table
 
     log = Log.open(run / "log")
     engine = SearchEngine.open(run, stage, num_beams=num_beams)
     log = log.with_items(engine.khqe.added_items)
     reranker = Reranker.open(run, engine.khqe, log, settings=reranking) if rerank else None
+    if rerank and (sentence := doubt(run)):
+        Console(stderr=True, soft_wrap=True).print(sentence, style="yellow")
     hits = engine.search(log, query, user, k, reranker)
     title = f"{query}" + (f"  (user {user})" if user else "")
     table = hits_table(hits, log, title, reranker.formula if reranker else None)

@@ -12,7 +12,7 @@ from onesearch.models.reward import RewardModel, ScoreWeights
 from onesearch.models.reward_features import NUM_COUNTS
 from onesearch.models.reward_towers import RewardSize
 from onesearch.serve.engine import Ranked
-from onesearch.serve.reranker import Reranker
+from onesearch.serve.reranker import Reranker, doubt
 from onesearch.serve.reranking import Reranking
 from onesearch.types import UserError
 
@@ -137,6 +137,14 @@ def test_popularity_re_sorts_too(reranker, searches):
     reranker.model = RewardModel(reranker.model.dim, reranker.model.code_sizes, RewardSize(architecture="popularity"))
     found = reranker.judge([context._replace(day=searches[0].day) for context in searches[:2]], [[1, 2, 3]] * 2)
     assert found[0].ctr.tolist() == found[1].ctr.tolist()
+
+
+@pytest.mark.parametrize(("negatives", "is_doubted"), [("shown", False), ("drawn", True)])
+def test_what_was_never_shown_puts_it_in_doubt(tiny_run_copy, negatives, is_doubted):
+    parents = [tiny_run_copy / "quantizer"]
+    with writing(tiny_run_copy / "reward", "reward", parents, facts={"negatives": negatives}) as folder:
+        (folder / "config.json").write_text("{}")
+    assert (doubt(tiny_run_copy) is not None) == is_doubted
 
 
 def test_user_mistakes(tiny_run, tiny_khqe, tiny_log):

@@ -18,7 +18,7 @@ from onesearch.log.text import item_texts
 from onesearch.serve.engine import Ranked, SearchEngine, trained
 from onesearch.serve.events import Event
 from onesearch.serve.meanings import SidMeanings
-from onesearch.serve.reranker import Reranker
+from onesearch.serve.reranker import Reranker, doubt
 from onesearch.serve.reranking import Reranking
 from onesearch.serve.settings import Memory
 from onesearch.serve.shoppers import Shoppers
@@ -201,7 +201,10 @@ class Generation:
 def _open_reranker(run: Path, khqe: Khqe, log: Log, reranking: Reranking, is_needed: bool) -> Reranker | None:
     """The reward model of a run; where nobody needs it, one that cannot be used keeps no search from being answered."""
     try:
-        return Reranker.open(run, khqe, log, settings=reranking)
+        reranker = Reranker.open(run, khqe, log, settings=reranking)
+        if why := doubt(run):
+            write_log("reward model in doubt", logging.WARNING, told={"why": why})
+        return reranker
     except ArtifactError as error:
         if is_needed:
             raise

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from onesearch.artifacts import ArtifactError, verify
+from onesearch.artifacts import ArtifactError, read_manifest, verify
 from onesearch.khqe import Khqe
 from onesearch.log.prepared import Log
 from onesearch.models.reward import HistorySizes, RewardModel, RewardOutput, ScoreWeights, load_reward
@@ -163,3 +163,13 @@ def _features(khqe: Khqe, log: Log, history: HistorySizes) -> RewardFeatures:
     """What the model reads of the items of `khqe`, with the counts of `log`."""
     catalogue = Catalogue.of(log.items.to_pydict(), khqe.item_embeddings, torch.from_numpy(khqe.item_codes))
     return RewardFeatures(catalogue, log.item_counts, log.pair_counts, history.short_size, history.long_size)
+
+
+def doubt(run: Path) -> str | None:
+    """Why the reward model of a run should not re-sort lists before `onesearch compare` says that it may, if at all."""
+    if read_manifest(run / "reward").facts.get("negatives") != "drawn":
+        return None
+    return (
+        f"The log behind {run / 'reward'} does not record what was shown: its reward model knows negatives that were "
+        "drawn, and may make lists worse. `onesearch compare` says whether it does (onesearch-reranked)."
+    )
