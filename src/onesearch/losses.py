@@ -163,9 +163,15 @@ def listwise_preference(
     chosen = beta * (policy_chosen - ref_chosen)
     rejected = beta * (policy_rejected - ref_rejected)
     terms = weights * (rejected - chosen[:, None] + delta)
-    # Finite, not -inf: a list without negatives then has gradient 0 rather than NaN.
-    terms = torch.where(mask, terms, torch.finfo(terms.dtype).min / 2)
-    return F.softplus(terms.logsumexp(dim=-1))
+    return F.softplus(_existing(terms, mask).logsumexp(dim=-1))
+
+
+def _existing(terms: Tensor, mask: Tensor) -> Tensor:
+    """Terms of a logsumexp, those outside the mask so small that they count for nothing.
+
+    Finite, not -inf: a list in which nothing exists then has gradient 0 rather than NaN.
+    """
+    return terms.masked_fill(~mask, torch.finfo(terms.dtype).min / 2)
 
 
 def listwise_dpo(
@@ -215,13 +221,13 @@ def soft_preference(policy: Tensor, reference: Tensor, shares: Tensor, mask: Ten
     Returns:
         The loss of each list, [B].
     """
-    implicit = (beta * (policy - reference)).masked_fill(~mask, torch.finfo(policy.dtype).min / 2)
+    implicit = _existing(beta * (policy - reference), mask)
     return -(shares * implicit.log_softmax(-1)).sum(-1)
 
 
 def log_mass(policy: Tensor, mask: Tensor) -> Tensor:
     """Log-probability that one of a list's SIDs is written, [B]; arguments as in `soft_preference`."""
-    return policy.masked_fill(~mask, torch.finfo(policy.dtype).min / 2).logsumexp(-1)
+    return _existing(policy, mask).logsumexp(-1)
 
 
 def list_kl(policy: Tensor, reference: Tensor, mask: Tensor) -> Tensor:

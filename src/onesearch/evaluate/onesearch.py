@@ -5,7 +5,7 @@ from pathlib import Path
 
 from onesearch.evaluate.compare import ANONYMOUS, OURS
 from onesearch.khqe import Khqe
-from onesearch.serve.engine import STAGES, SearchEngine, trained
+from onesearch.serve.engine import STAGES, Ranked, SearchEngine, trained
 from onesearch.serve.reranker import Reranker
 from onesearch.tasks.personalize import anonymous
 from onesearch.types import SearchContext
@@ -40,7 +40,11 @@ class OneSearch:
     def rank(self, contexts: Sequence[SearchContext], k: int) -> list[list[int]]:
         """Items of each search, best first."""
         batches = (contexts[start : start + self.batch_size] for start in range(0, len(contexts), self.batch_size))
-        return [ranked.items.tolist() for batch in batches for ranked in self.engine.rank(batch, k)]
+        return [ranked.items.tolist() for batch in batches for ranked in self.answer(batch, k)]
+
+    def answer(self, contexts: Sequence[SearchContext], k: int) -> list[Ranked]:
+        """At most `k` items for each search of one batch."""
+        return self.engine.rank(contexts, k)
 
 
 class NotToldWhoAsks(OneSearch):
@@ -70,14 +74,9 @@ class Reranked(OneSearch):
         super().__init__(RERANKED, system.engine, system.batch_size)
         self.reranker = reranker
 
-    def rank(self, contexts: Sequence[SearchContext], k: int) -> list[list[int]]:
-        """Items of each search, best first."""
-        batches = [contexts[start : start + self.batch_size] for start in range(0, len(contexts), self.batch_size)]
-        return [
-            ranked.items.tolist()
-            for batch in batches
-            for ranked in self.reranker.rerank(batch, self.engine.rank(batch, self.reranker.length(k)), k)
-        ]
+    def answer(self, contexts: Sequence[SearchContext], k: int) -> list[Ranked]:
+        """At most `k` items for each search of one batch, re-sorted."""
+        return self.reranker.rerank(contexts, self.engine.rank(contexts, self.reranker.length(k)), k)
 
 
 def trained_stages(

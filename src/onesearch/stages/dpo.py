@@ -126,12 +126,9 @@ class DpoStage(GeneratorStage):
         """
         if self.trainer.world_size > 1:
             raise UserError(f"{self.name}: lists are written by one process: set '--trainer.devices 1' for `predict`.")
-        log = Log.open(self.run / "log")
-        self.item_ids = log.item_ids
-        self.pair_counts = log.pair_counts
-        self.item_counts = log.item_counts
-        self.categories = number_categories(log.items["category"].to_pylist())
-        self.levels = Levels(self.categories.numpy(), log.bought_outside)
+        log = self.log_tables = Log.open(self.run / "log")
+        categories = number_categories(log.items["category"].to_pylist())
+        self.levels = Levels(categories.numpy(), log.bought_outside)
         self.held_out = set(log.contexts("validation").search_ids)
         self.num_searches = self.num_degenerate = self.num_repeated = 0
         self.beams: list[JudgedBeam] = []
@@ -154,8 +151,8 @@ class DpoStage(GeneratorStage):
             len(one.rejected) - len(other.rejected) for one, other in zip(proposed, told_apart, strict=True)
         )
         if lists:
-            most = self.preference.max_weight
-            self.tables.append(list_table(lists, self._reference(lists), self.pair_counts, self.item_ids, most))
+            log, most = self.log_tables, self.preference.max_weight
+            self.tables.append(list_table(lists, self._reference(lists), log.pair_counts, log.item_ids, most))
 
     def on_predict_end(self) -> None:
         """Write the lists as an artefact, show what they are worth, and stop where that is too little."""
@@ -264,7 +261,7 @@ class HybridDpo(DpoStage):
     def on_predict_start(self) -> None:
         """Load the reward model beside the generator."""
         super().on_predict_start()
-        self.reranker = Reranker.open(self.run, self.khqe, Log.open(self.run / "log")).to(self.device)
+        self.reranker = Reranker.open(self.run, self.khqe, self.log_tables).to(self.device)
 
     def propose(self, contexts: Sequence[SearchContext]) -> list[PreferenceList]:
         """A list of each beam by the rewards alone: what the generator thinks is the reference's part of the loss."""

@@ -200,15 +200,15 @@ class RewardStage(Stage):
         return HistorySizes(*(int(getattr(data, name, value)) for name, value in asdict(default).items()))
 
     def _fit_relevance(self) -> dict[str, Any]:
-        judgments = Log.open(self.run / "log").judgments
-        if not is_enough(torch.tensor(judgments["grade"].to_pylist(), dtype=torch.int64)):
-            return {"from": "cosine", "num_judgments": len(judgments)}
         log = Log.open(self.run / "log")
+        judgments = log.judgments
+        grades = torch.tensor(judgments["grade"].to_pylist(), dtype=torch.int64)
+        if not is_enough(grades):
+            return {"from": "cosine", "num_judgments": len(judgments)}
         queries = [normalize_query(query) for query in judgments["query"].to_pylist()]
         items = load_file(self.run / "quantizer" / "embeddings.safetensors")["items"]
         rows = torch.tensor([log.row_of[item] for item in judgments["item_id"].to_pylist()])
         cosine = (query_embeddings(self.run, queries) * items[rows]).sum(-1)
-        grades = torch.tensor(judgments["grade"].to_pylist(), dtype=torch.int64)
         held_out = judge(queries, cosine, grades)
         fitted = fit_ordinal(cosine, grades)
         self.model.relevance.take(fitted)
