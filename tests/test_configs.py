@@ -9,10 +9,9 @@ from omegaconf import OmegaConf
 
 from handful import CONFIGS
 from onesearch.ablation.study import Study, Variant, chosen
-from onesearch.ablation.trial import seed_options
 from onesearch.log.sources import Source
 from onesearch.main import main
-from onesearch.pipeline import STEPS
+from onesearch.pipeline import STEPS, seed_options
 
 STAGES = [step.name for step in STEPS if step.name != "log"]
 RECIPES = sorted(path.parent for path in CONFIGS.glob("*/log.yaml"))

@@ -201,6 +201,17 @@ def test_until_ends_early(tmp_path):
     assert not (tmp_path / "run" / "quantizer").exists()
 
 
+def test_another_seed_draws_the_stages_anew_but_not_the_log(tmp_path):
+    """`--seed` is part of what a stage was made with; the log is the question and stays the same."""
+    recipe(tmp_path / "recipes" / "handful")
+    again(tmp_path, "--until", "encoder")
+    first = fingerprint(tmp_path / "run", "encoder")
+    ((name, arguments),) = again(tmp_path, "--until", "encoder", "--seed", "7")
+    assert (name, arguments[-4:]) == ("encoder", ["--seed_everything", "7", "--data.init_args.seed", "7"])
+    assert fingerprint(tmp_path / "run", "encoder") != first
+    assert again(tmp_path, "--until", "encoder", "--seed", "7") == []
+
+
 def test_data_and_first_test_day_reach_the_log(tmp_path):
     """`--data` and `--test_from` stand for the log's own options; a changed one repeats the step."""
     recipe(tmp_path / "recipes" / "handful")

@@ -51,6 +51,7 @@ def pipeline(
     data: Path | None = None,
     test_from: datetime.date | None = None,
     until: str | None = None,
+    seed: int | None = None,
 ) -> None:
     """Run every stage that is not up to date: the whole of OneSearch.
 
@@ -60,12 +61,13 @@ def pipeline(
         data: the folder that the recipe's source reads, where it reads one.
         test_from: the first day of the test split.
         until: the last stage to run; all when not given.
+        seed: of all random choices of the stages, not of the log; their configurations' when not given.
     """
     from onesearch.pipeline import run_pipeline
 
     options = [] if data is None else ["--source.folder", str(data)]
     options += [] if test_from is None else ["--split.test_from", test_from.isoformat()]
-    run_pipeline(run, recipe, options, until)
+    run_pipeline(run, recipe, options, until, seed)
 
 
 def compare(

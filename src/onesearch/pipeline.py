@@ -16,6 +16,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,9 @@ STEPS = (
 )
 """The stages in their order. The folder of a step in the run bears its name."""
 
+SEEDED = {"quantizer": ("model",), "dpo_hybrid": ("data", "model"), "dpo_logged": ("data", "model")}
+"""Which parts of a stage draw by a seed of their own; elsewhere it is the data's alone."""
+
 BESIDE_THE_STAGES = (
     *("main.py", "commands.py", "ablation", "pipeline.py", "evaluate", "report"),
     *("data/samples.py", "tasks/show.py", "simulate/truth.py"),
@@ -68,7 +72,9 @@ BESIDE_THE_STAGES = (
 console = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
-def run_pipeline(run: Path, recipe: Path, log_options: Sequence[str] = (), until: str | None = None) -> None:
+def run_pipeline(
+    run: Path, recipe: Path, log_options: Sequence[str] = (), until: str | None = None, seed: int | None = None
+) -> None:
     """Run every step that is not up to date.
 
     Args:
@@ -76,6 +82,8 @@ def run_pipeline(run: Path, recipe: Path, log_options: Sequence[str] = (), until
         recipe: a folder of overlays, one a stage that differs from `configs/STAGE.yaml`, and `log.yaml`.
         log_options: further options of the log step, such as `--source.folder`.
         until: the last step to run; None: all.
+        seed: of all random choices of the stages; None: what their configurations say. The log's stays: another
+            marketplace is another question.
 
     Raises:
         UserError: the recipe or a step is not there, or a step failed.
@@ -88,7 +96,14 @@ def run_pipeline(run: Path, recipe: Path, log_options: Sequence[str] = (), until
         raise UserError(f"{recipe} has no log.yaml: a recipe says at least where the log comes from.")
     for step in steps[: len(names) if until is None else names.index(until) + 1]:
         if _is_asked_for(step, recipe):
-            run_step(step, run, configs(step, recipe), log_options if step.name == "log" else ())
+            options = log_options if step.name == "log" else () if seed is None else seed_options(step, seed)
+            run_step(step, run, configs(step, recipe), options)
+
+
+def seed_options(step: Step, seed: int) -> list[str]:
+    """The command line's part of a stage's configuration that makes all its random choices another one's."""
+    parts = ((f"--{part}.init_args.seed", str(seed)) for part in SEEDED.get(stage_of(step.name), ("data",)))
+    return ["--seed_everything", str(seed), *chain.from_iterable(parts)]
 
 
 def steps_of(recipe: Path) -> list[Step]:

@@ -2,26 +2,16 @@
 
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import chain
 from pathlib import Path
 
 from onesearch.ablation.study import Variant
 from onesearch.artifacts import ArtifactError, read_manifest
-from onesearch.pipeline import STEPS, Step, is_current, run_step
+from onesearch.pipeline import STEPS, Step, is_current, run_step, seed_options
 from onesearch.serve.engine import STAGES
 from onesearch.types import UserError
 
 UPSTREAM = ("tokenizer", *(step.name for step in STEPS))
 """Folders that a trial may take from the run."""
-
-SEEDED = {"quantizer": ("model",), "dpo_hybrid": ("data", "model"), "dpo_logged": ("data", "model")}
-"""Which parts of a stage draw by a seed of their own; elsewhere it is the data's alone."""
-
-
-def seed_options(step: Step, seed: int) -> list[str]:
-    """The command line's part of a stage's configuration that makes all its random choices another one's."""
-    parts = ((f"--{part}.init_args.seed", str(seed)) for part in SEEDED.get(step.name, ("data",)))
-    return ["--seed_everything", str(seed), *chain(*parts)]
 
 
 @dataclass(frozen=True)
