@@ -1,6 +1,8 @@
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from onesearch.sid.table import SidTable
 from onesearch.sid.trie import Trie
@@ -24,17 +26,17 @@ def test_children_of_a_worked_example():
     assert children.valid.tolist() == [[True, False], [True, True]]
 
 
-def test_allowed_codes_agree_with_prefixes_for_every_node():
+def test_children_agree_with_prefixes_for_every_node():
     codes = np.random.default_rng(0).integers(0, 6, (60, 4))
     trie = Trie(codes, (6, 6, 6, 6))
     sids = {tuple(sid) for sid in codes.tolist()}
     for depth in range(4):
         prefixes = sorted({sid[:depth] for sid in sids})
         nodes = torch.arange(len(prefixes)).reshape(1, -1)  # any leading shape
-        mask = trie.allowed(depth, nodes)[0]
-        for prefix, row in zip(prefixes, mask, strict=True):
+        children = trie.children(depth, nodes)
+        for prefix, found, valid in zip(prefixes, children.codes[0], children.valid[0], strict=True):
             following = {sid[depth] for sid in sids if sid[:depth] == prefix}
-            assert set(row.nonzero().flatten().tolist()) == following
+            assert found[valid].tolist() == sorted(following)
 
 
 def test_leaves_are_the_rows_of_the_table():
@@ -43,8 +45,38 @@ def test_leaves_are_the_rows_of_the_table():
     assert Trie(codes, (4, 4, 4)).sids.tolist() == table.sids.tolist()
 
 
-def test_a_part_of_the_catalogue_has_its_own_trie():
-    assert Trie(np.array(SIDS[2:]), SIZES).allowed(0, torch.tensor([0])).tolist() == [[False, False, True]]
+@settings(max_examples=60, deadline=None)
+@given(
+    codes=st.lists(st.tuples(*[st.integers(0, size - 1) for size in SIZES]), min_size=1, unique=True).map(sorted),
+    data=st.data(),
+)
+def test_a_part_of_the_catalogue_is_the_trie_of_its_sids(codes, data):
+    """Cut from the whole trie or built from the codes that stay: the same arrays; again inside the part as well."""
+    trie, left = Trie(np.array(codes), SIZES), codes
+    for _ in range(2):
+        stay = data.draw(st.lists(st.booleans(), min_size=len(left), max_size=len(left)).filter(any))
+        trie, left = trie.within(torch.tensor(stay)), [sid for sid, stays in zip(left, stay, strict=True) if stays]
+        want = Trie(np.array(left), SIZES)
+        assert trie.sids.tolist() == [list(sid) for sid in left]
+        for depth in range(3):
+            nodes = torch.arange(want.num_nodes(depth))
+            assert trie.num_nodes(depth + 1) == want.num_nodes(depth + 1)
+            for found, wanted in zip(trie.children(depth, nodes), want.children(depth, nodes), strict=True):
+                assert torch.equal(found, wanted)
+
+
+def test_a_part_without_a_sid_is_none():
+    with pytest.raises(ValueError, match="has none"):
+        make_trie().within(torch.zeros(4, dtype=torch.bool))
+
+
+def test_layers_of_any_size():
+    """Codes of more than 16 bits keep their values, and so do layers whose sizes are no powers of two."""
+    sizes = (100_000, 3, 70_001)
+    sids = [[0, 2, 70_000], [99_999, 0, 0], [99_999, 2, 40_000]]
+    assert Trie(np.array(sids), sizes).codes(torch.arange(3)).tolist() == sids
+    with pytest.raises(ValueError, match="63 bits at most"):
+        Trie(np.array([[0, 0]]), (2**32, 2**32))
 
 
 def test_moving_keeps_the_trie():
