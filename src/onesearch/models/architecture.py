@@ -21,9 +21,10 @@ import torch
 from torch import Tensor, nn
 from transformers import DynamicCache, PreTrainedModel
 
+from onesearch.models.decoder_step import decoder_step
 from onesearch.models.packing import apart, beginning_anew
 from onesearch.models.pretrained import keep_no_activations, start_token
-from onesearch.models.writing import BehindPrompt, BesideEncoder, Encoded, Writing
+from onesearch.models.writing import BehindPrompt, BesideEncoder, Encoded, StepByStep, Writing
 from onesearch.types import UserError
 
 ANSWER = 32
@@ -182,8 +183,9 @@ class EncoderDecoder(Architecture):
         return states
 
     def begin(self, encoded: Encoded) -> Writing:
-        """With the decoder's keys and values cached, over the answers and over the prompt."""
-        return BesideEncoder(self.model, encoded)
+        """By a step of our own, over the model's weights, where there is one; else by the model's."""
+        step = decoder_step(self.model)
+        return BesideEncoder(self.model, encoded) if step is None else StepByStep(step, encoded)
 
     def checkpoint_activations(self) -> None:
         """All layers."""

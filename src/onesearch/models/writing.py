@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache, EncoderDecoderCache, PreTrainedModel
 
+from onesearch.models.decoder_step import DecoderStep, KeysAndValues
 from onesearch.models.packing import additive, apart
 
 
@@ -39,8 +40,30 @@ class Writing(ABC):
         """Go on with `rows`, more or fewer than before."""
 
 
+class StepByStep(Writing):
+    """A token of each answer at a time, beside what the encoder read (see `decoder_step`)."""
+
+    def __init__(self, decoder: DecoderStep, encoded: Encoded) -> None:
+        self.decoder = decoder
+        self.memory = decoder.read(encoded.hidden, encoded.attention_mask)
+        self.past: tuple[KeysAndValues, ...] = ()
+
+    def step(self, tokens: Tensor) -> Tensor:
+        """Feed the decoder the next tokens, [rows, 1]; see `Writing`."""
+        states, self.past = self.decoder.write(tokens.squeeze(1), self.memory, self.past)
+        return states.unsqueeze(1)
+
+    def reorder(self, rows: Tensor) -> None:
+        """See `Writing`."""
+        self.past = tuple((keys.index_select(0, rows), values.index_select(0, rows)) for keys, values in self.past)
+
+    def fork(self, rows: Tensor) -> None:
+        """See `Writing`; what is known of the prompts is nobody's."""
+        self.reorder(rows)
+
+
 class BesideEncoder(Writing):
-    """With the decoder's own keys and values, and those over what the encoder read."""
+    """As a decoder of another kind does it: with keys and values over the prompt for each answer."""
 
     def __init__(self, model: PreTrainedModel, encoded: Encoded) -> None:
         self.decoder = model.get_decoder()
