@@ -1,3 +1,5 @@
+from itertools import chain
+
 import numpy as np
 import pytest
 import torch
@@ -20,10 +22,13 @@ def test_children_of_a_worked_example():
     trie = make_trie()
     assert [trie.num_nodes(depth) for depth in range(4)] == [1, 2, 3, 4]
     assert trie.sids.tolist() == [list(sid) for sid in SIDS]
-    children = trie.children(1, torch.tensor([0, 1]))
-    assert children.codes.tolist() == [[1, 0], [0, 1]]
-    assert children.nodes.tolist() == [[0, 0], [1, 2]]
-    assert children.valid.tolist() == [[True, False], [True, True]]
+    both = trie.children(1, torch.tensor([[0, 1], [1, 0]]))
+    assert both.parents.tolist() == [[0, 1, 1], [0, 0, 1]]
+    assert both.codes.tolist() == [[1, 0, 1], [0, 1, 1]]
+    assert both.nodes.tolist() == [[0, 1, 2], [1, 2, 0]]
+    assert both.valid.all()
+    first = trie.children(1, torch.tensor([[0]]))  # one child of the two that the widest node has
+    assert (first.codes[0, 0].item(), first.valid.tolist()) == (1, [[True, False]])
 
 
 def test_children_agree_with_prefixes_for_every_node():
@@ -32,11 +37,16 @@ def test_children_agree_with_prefixes_for_every_node():
     sids = {tuple(sid) for sid in codes.tolist()}
     for depth in range(4):
         prefixes = sorted({sid[:depth] for sid in sids})
-        nodes = torch.arange(len(prefixes)).reshape(1, -1)  # any leading shape
-        children = trie.children(depth, nodes)
-        for prefix, found, valid in zip(prefixes, children.codes[0], children.valid[0], strict=True):
-            following = {sid[depth] for sid in sids if sid[:depth] == prefix}
-            assert found[valid].tolist() == sorted(following)
+        orders = torch.stack([torch.randperm(len(prefixes)) for _ in range(3)])
+        for nodes in (orders, orders[:, : len(prefixes) // 2 + 1]):
+            for order, *found in zip(nodes.tolist(), *trie.children(depth, nodes), strict=True):
+                rows = zip(*(part.tolist() for part in found), strict=True)
+                kept = [(prefixes[order[parent]], code, node) for parent, code, node, valid in rows if valid]
+                below = [sorted({sid[: depth + 1] for sid in sids if sid[:depth] == prefixes[node]}) for node in order]
+                want = list(chain.from_iterable(below))
+                assert [(*prefix, code) for prefix, code, _ in kept] == want
+                numbers = sorted({sid[: depth + 1] for sid in sids})
+                assert [child for *_, child in kept] == list(map(numbers.index, want))
 
 
 def test_leaves_are_the_rows_of_the_table():
@@ -59,10 +69,10 @@ def test_a_part_of_the_catalogue_is_the_trie_of_its_sids(codes, data):
         want = Trie(np.array(left), SIZES)
         assert trie.sids.tolist() == [list(sid) for sid in left]
         for depth in range(3):
-            nodes = torch.arange(want.num_nodes(depth))
+            nodes = torch.arange(want.num_nodes(depth))[None]
             assert trie.num_nodes(depth + 1) == want.num_nodes(depth + 1)
             for found, wanted in zip(trie.children(depth, nodes), want.children(depth, nodes), strict=True):
-                assert torch.equal(found, wanted)
+                assert torch.equal(found, wanted)  # all are asked for: no padding
 
 
 def test_a_part_without_a_sid_is_none():
@@ -83,7 +93,7 @@ def test_moving_keeps_the_trie():
     trie = make_trie()
     moved = trie.to("cpu")
     assert moved.num_sids == 4
-    assert moved.children(0, torch.tensor([0])).codes.tolist() == [[0, 2]]
+    assert moved.children(0, torch.tensor([[0]])).codes.tolist() == [[0, 2]]
 
 
 @pytest.mark.parametrize(

@@ -83,14 +83,15 @@ def _extend(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Grow every beam by every valid code and keep the best: (parents, codes, nodes, scores), each [B, num_kept]."""
     children = trie.children(depth, nodes)
-    gains = log_probs.gather(-1, children.codes).to(scores.dtype).nan_to_num(nan=FLOOR, neginf=FLOOR)
-    totals = (scores.unsqueeze(-1) + gains).masked_fill(~children.valid, -torch.inf)
-    kept = keep_best(totals.flatten(1), num_kept)
+    gains = log_probs.flatten(1).gather(1, children.parents * log_probs.shape[-1] + children.codes)
+    gains = gains.to(scores.dtype).nan_to_num(nan=FLOOR, neginf=FLOOR)
+    totals = torch.where(children.valid, gains.add_(scores.gather(1, children.parents)), -torch.inf)
+    kept = keep_best(totals, num_kept)
     return (
-        kept // totals.shape[-1],
-        children.codes.flatten(1).gather(1, kept),
-        children.nodes.flatten(1).gather(1, kept),
-        totals.flatten(1).gather(1, kept),
+        children.parents.gather(1, kept),
+        children.codes.gather(1, kept),
+        children.nodes.gather(1, kept),
+        totals.gather(1, kept),
     )
 
 
@@ -104,6 +105,11 @@ def keep_best(scores: Tensor, num_kept: int) -> Tensor:
         scores: [B, X] with X ≥ num_kept; -inf is allowed, NaN is not.
         num_kept: how many of each row.
     """
+    # Where looking at values costs nothing: a tie is rare, and without one the top-k is the answer.
+    if scores.device.type == "cpu" and not torch.compiler.is_compiling() and num_kept < scores.shape[-1]:
+        best = scores.topk(num_kept + 1, dim=-1)
+        if not (best.values[:, -1] == best.values[:, -2]).any():
+            return best.indices[:, :-1].sort(dim=-1).values
     threshold = scores.topk(num_kept, dim=-1).values[:, -1:]
     above, tied = scores > threshold, scores == threshold
     num_free = num_kept - above.sum(dim=-1, keepdim=True)

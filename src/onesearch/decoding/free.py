@@ -38,7 +38,9 @@ class EverySid(Trie):
         """Every code of the next layer."""
         size = self.sizes[depth]
         codes = torch.arange(size, device=nodes.device).expand(*nodes.shape, size)
-        return Children(codes, nodes.unsqueeze(-1) * size + codes, torch.ones_like(codes, dtype=torch.bool))
+        parents = torch.arange(nodes.shape[1], device=nodes.device)[:, None].expand_as(codes)
+        children = parents, codes, nodes.unsqueeze(-1) * size + codes, torch.ones_like(codes, dtype=torch.bool)
+        return Children(*(part.flatten(1) for part in children))
 
     def codes(self, leaves: Tensor) -> Tensor:
         """Codes [.., C] of leaves [..]."""

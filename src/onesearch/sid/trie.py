@@ -19,11 +19,16 @@ from torch import Tensor
 
 
 class Children(NamedTuple):
-    """What may follow some nodes, padded to the widest branching X of the depth."""
+    """What may follow K distinct nodes: the children of the first, then of the second.., padded to X together.
 
-    codes: Tensor  # [.., X] int64, 0 where invalid
-    nodes: Tensor  # [.., X] int64, numbers in the next depth, 0 where invalid
-    valid: Tensor  # [.., X] bool
+    X is how many children the K widest nodes of the depth have: the shape does not hang on which nodes they are.
+    Padding repeats some child.
+    """
+
+    parents: Tensor  # [B, X] int64, the place among the K of the node that each continues
+    codes: Tensor  # [B, X] int64, ascending below each parent
+    nodes: Tensor  # [B, X] int64, numbers in the next depth
+    valid: Tensor  # [B, X] bool
 
 
 class Trie:
@@ -65,7 +70,7 @@ class Trie:
             self._codes.append(self.sids[:, depth][torch.from_numpy(child_starts)])
             self._bounds.append(torch.from_numpy(bounds))
             starts = child_starts
-        self._branching = _widest(self._bounds)
+        self._most_children: dict[tuple[int, int], int] = {}
 
     @property
     def num_sids(self) -> int:
@@ -86,16 +91,24 @@ class Trie:
 
         Args:
             depth: how many codes the nodes' prefixes have; 0 for the root.
-            nodes: [..] int64 numbers of nodes of this depth.
-
-        Returns:
-            [.., X] children in ascending order of code.
+            nodes: [B, K] int64 numbers of nodes of this depth, none twice in a row.
         """
-        bounds = self._bounds[depth]
-        candidates = bounds[nodes].long().unsqueeze(-1) + torch.arange(self._branching[depth], device=nodes.device)
-        valid = candidates < bounds[nodes + 1].unsqueeze(-1)
-        children = candidates * valid
-        return Children(self._codes[depth][children].long() * valid, children, valid)
+        bounds, most = self._bounds[depth], self.most_children(depth, nodes.shape[1])
+        first, end = bounds.unfold(0, 2, 1)[nodes].long().unbind(-1)
+        last = (end - first).cumsum(1)  # [B, K] where in X the children of each node have ended
+        # A parent's number is how many others have ended by then; each has a child, so that no two end together.
+        ended = torch.zeros(len(nodes), most + 1, dtype=torch.int64, device=nodes.device).scatter_(1, last, 1)
+        parents = ended.cumsum(1)[:, :most].clamp_(max=nodes.shape[1] - 1)
+        places = torch.arange(most, device=nodes.device)
+        children = (end - last).gather(1, parents).add_(places).clamp_(max=len(self._codes[depth]) - 1)
+        return Children(parents, self._codes[depth][children].long(), children, places < last[:, -1:])
+
+    def most_children(self, depth: int, num_nodes: int) -> int:
+        """How many children `num_nodes` nodes of a depth have together at most."""
+        if (depth, num_nodes) not in self._most_children:
+            bounds = self._bounds[depth]
+            self._most_children[depth, num_nodes] = int((bounds[1:] - bounds[:-1]).topk(num_nodes).values.sum())
+        return self._most_children[depth, num_nodes]
 
     def codes(self, leaves: Tensor) -> Tensor:
         """Codes [.., C] of leaves [..]."""
@@ -131,15 +144,10 @@ class Trie:
         """A trie over the same layers."""
         made = object.__new__(Trie)
         made.sizes, made.sids, made._codes, made._bounds = self.sizes, sids, list(codes), list(bounds)
-        made._branching = _widest(made._bounds)
+        made._most_children = {}
         return made
 
 
 def _begins(sorted_values: NDArray[np.int64]) -> NDArray[np.bool_]:
     """Where another value begins than the one before."""
     return np.append(True, sorted_values[1:] != sorted_values[:-1])
-
-
-def _widest(bounds: Sequence[Tensor]) -> list[int]:
-    """The most children of a node, depth by depth."""
-    return [int((part[1:] - part[:-1]).max()) for part in bounds]
