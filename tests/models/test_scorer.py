@@ -7,6 +7,7 @@ import torch
 
 from onesearch.decoding.beam import beam_search
 from onesearch.models.scorer import GeneratorScorer
+from onesearch.models.writing import Encoded
 from onesearch.sid.trie import Trie
 
 PROMPTS = [5, 6, 2], [7, 8, 9, 10, 11, 2]
@@ -112,3 +113,73 @@ def test_a_decoder_reads_a_prompt_once_and_then_one_token_a_beam(decoder, vocabu
     encoded = decoder.encode(make_prompt(*PROMPTS))
     step_by_step(decoder, encoded, [(codes, codes)] * vocabulary.spec.num_layers)
     assert seen == [(2, 6), (2, 1), *[(6, 1)] * 4]
+
+
+class FullHead(GeneratorScorer):
+    """Normalised over the whole vocabulary, as `generate` does it, instead of the layer's slice."""
+
+    def _step(self, tokens):
+        decoded = self.writing.step(tokens)[:, -1].unflatten(0, (-1, self.num_beams)) * self.scale
+        slice_ = self.generator.vocabulary.level_slice(self.prefix.shape[-1])
+        return self.generator.backbone.get_output_embeddings()(decoded).log_softmax(-1)[..., slice_]
+
+    @property
+    def scale(self):
+        return self.generator.architecture.output_scale
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("num_beams", [1, 3, 8])
+@pytest.mark.parametrize("name", ["bart", "t5"])
+def test_the_same_lists_as_hugging_face(build, vocabulary, make_prompt, name, num_beams):
+    """`generate` with a prefix function over the same SIDs: the same lists, the same scores."""
+    generator, prompt = build(name), make_prompt(*PROMPTS)
+    every = torch.tensor(list(itertools.product(*map(range, vocabulary.spec.sizes))))[::5]
+    following = {}
+    for sid in vocabulary.sid_tokens(every).tolist():
+        for level, token in enumerate(sid):
+            following.setdefault(tuple(sid[:level]), set()).add(token)
+    num_layers = vocabulary.spec.num_layers
+    found = generator.backbone.generate(
+        input_ids=prompt.input_ids,
+        attention_mask=prompt.attention_mask,
+        prefix_allowed_tokens_fn=lambda _, written: list(following[tuple(written[1:].tolist())]),
+        num_beams=num_beams,
+        num_return_sequences=num_beams,
+        min_new_tokens=num_layers,
+        max_new_tokens=num_layers,
+        length_penalty=0.0,
+        do_sample=False,
+        return_dict_in_generate=True,
+        output_scores=True,
+    )
+    trie = Trie(every.numpy(), vocabulary.spec.sizes)
+    beams = beam_search(FullHead(generator, generator.encode(prompt)), trie, num_beams)
+    assert torch.equal(vocabulary.sid_tokens(beams.codes).flatten(0, 1), found.sequences[:, 1:])
+    if num_beams > 1:  # a greedy search has no scores of whole sequences
+        assert torch.allclose(beams.scores.flatten(), found.sequences_scores, atol=1e-4)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", ["bart", "t5"])
+def test_a_whole_search_is_one_graph(build, vocabulary, make_prompt, name):
+    """Nothing in it looks at values: it is captured whole, and serves other prompts of the same shape as it is."""
+    generator = build(name)
+    every = torch.tensor(list(itertools.product(*map(range, vocabulary.spec.sizes))))[::3]
+    trie = Trie(every.numpy(), vocabulary.spec.sizes)
+
+    def search(hidden, attention_mask):
+        return beam_search(GeneratorScorer(generator, Encoded(hidden, attention_mask)), trie, 4)
+
+    prompts = [generator.encode(make_prompt(*tokens))[:2] for tokens in (PROMPTS, ([9, 8, 7, 2], [3, 4, 5, 6, 7, 2]))]
+    want = [search(*prompt) for prompt in prompts]
+    compiled = torch.compile(search, backend="eager", fullgraph=True, dynamic=False)
+    try:
+        found = [compiled(*prompts[0])]
+        with torch._dynamo.config.patch(error_on_recompile=True):
+            found.append(compiled(*prompts[1]))
+    finally:
+        torch._dynamo.reset()
+    for one, other in zip(found, want, strict=True):
+        assert torch.equal(one.codes, other.codes)
+        assert torch.allclose(one.scores, other.scores)
