@@ -10,8 +10,7 @@ answers to a prompt are the queries of one attention over it. An answer has a ha
 and a sum are faster than any attention kernel. Shapes depend on the number of answers and on how long they are, never
 on values, so that a step can be compiled, captured or exported.
 
-Shapes: B prompts, R rows (answers, those of a prompt together, as many of each), T tokens so far, L tokens of a prompt,
-H width, h heads of d.
+Shapes: B prompts, K answers a prompt, T tokens so far, L tokens of a prompt, H width, h heads of d.
 """
 
 from collections.abc import Callable, Sequence
@@ -24,7 +23,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from transformers import PreTrainedModel
 
 KeysAndValues = tuple[Tensor, Tensor]
-"""Of one layer: over a prompt [B, h, L, d], over answers [R, T, h·d]."""
+"""Of one layer: of a prompt [B, h, L, d], of answers [B, K, T, h·d]."""
 
 
 class Memory(NamedTuple):
@@ -46,17 +45,20 @@ class Attention:
     scale: float  # of scores
 
     def over_prompt(self, x: Tensor, keys: Tensor, values: Tensor, unseen: Tensor) -> Tensor:
-        """Attention of [R, H] over the prompts [B, h, L, d]: [R, H]."""
-        queries = self.query(x).unflatten(0, (len(keys), -1)).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+        """Attention of [B, K, H] over the prompts [B, h, L, d]: [B, K, H]."""
+        queries = self.query(x).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
         found = scaled_dot_product_attention(queries, keys, values, unseen.to(queries.dtype), scale=self.scale)
-        return self.out(found.transpose(1, 2).flatten(2).flatten(0, 1))
+        return self.out(found.transpose(1, 2).flatten(2))
 
     def over_answer(self, x: Tensor, keys: Tensor, values: Tensor, bias: Tensor | None) -> Tensor:
-        """Attention of [R, H] over the answers' own tokens [R, T, h·d], with a bias [T, h, 1] by distance: [R, H]."""
+        """Attention of [B, K, H] over the answers' own tokens [B, K, T, h·d]: [B, K, H].
+
+        The bias [T, h, 1] is by distance.
+        """
         queries, keys, values = (part.unflatten(-1, (self.num_heads, -1)) for part in (self.query(x), keys, values))
-        scores = ((queries * self.scale).unsqueeze(1) * keys).sum(-1, keepdim=True)  # [R, T, h, 1]
-        weights = (scores if bias is None else scores + bias).softmax(1)
-        return self.out((weights.to(values.dtype) * values).sum(1).flatten(1))
+        scores = ((queries * self.scale).unsqueeze(2) * keys).sum(-1, keepdim=True)  # [B, K, T, h, 1]
+        weights = (scores if bias is None else scores + bias).softmax(2)
+        return self.out((weights.to(values.dtype) * values).sum(2).flatten(2))
 
     def of_prompt(self, hidden: Tensor) -> KeysAndValues:
         """Keys and values of what the encoder wrote, [B, L, H]."""
@@ -64,9 +66,9 @@ class Attention:
         return keys.transpose(1, 2).contiguous(), values.transpose(1, 2).contiguous()
 
     def of_answer(self, x: Tensor, past: KeysAndValues | None) -> KeysAndValues:
-        """Keys and values of the answers' tokens, with the newest ones [R, H]."""
-        keys, values = self.key(x).unsqueeze(1), self.value(x).unsqueeze(1)
-        return (keys, values) if past is None else (torch.cat([past[0], keys], 1), torch.cat([past[1], values], 1))
+        """Keys and values of the answers' tokens, with the newest ones [B, K, H]."""
+        keys, values = self.key(x).unsqueeze(2), self.value(x).unsqueeze(2)
+        return (keys, values) if past is None else (torch.cat([past[0], keys], 2), torch.cat([past[1], values], 2))
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,7 @@ class Block:
     def write(
         self, x: Tensor, prompt: KeysAndValues, unseen: Tensor, past: KeysAndValues | None, bias: Tensor | None
     ) -> tuple[Tensor, KeysAndValues]:
-        """The newest tokens [R, H] one layer on, and the past with them in it."""
+        """The newest tokens [B, K, H] one layer on, and the past with them in it."""
         read = self._before(0, x)
         past = self.over_answer.of_answer(read, past)
         x = self._after(0, x + self.over_answer.over_answer(read, *past, bias))
@@ -100,7 +102,7 @@ class Block:
 class DecoderStep:
     """A decoder in evaluation, a token at a time: nothing is dropped out."""
 
-    embed: Callable[[Tensor, int], Tensor]  # tokens [R] and their position → [R, H]
+    embed: Callable[[Tensor, int], Tensor]  # tokens [B, K] and their position → [B, K, H]
     blocks: Sequence[Block]
     last_norm: nn.Module | None  # of what the last layer writes
     biases: Callable[[int], Sequence[Tensor | None]]  # T → of the newest token to each of T, layer by layer: [T, h, 1]
@@ -117,14 +119,14 @@ class DecoderStep:
         """Read the newest token of each answer.
 
         Args:
-            tokens: [R], those of a prompt together, as many of each.
+            tokens: [B, K].
             memory: the prompts, from `read`.
             past: of the tokens before, a pair a layer; empty at the first.
 
         Returns:
-            States [R, H], and the past with these tokens in it.
+            States [B, K, H], and the past with these tokens in it.
         """
-        num_tokens = past[0][0].shape[1] + 1 if past else 1
+        num_tokens = past[0][0].shape[2] + 1 if past else 1
         x, grown = self.embed(tokens, num_tokens - 1), []
         before = past or [None] * len(self.blocks)
         for layer in zip(self.blocks, memory.layers, before, self.biases(num_tokens), strict=True):

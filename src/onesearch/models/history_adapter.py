@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import embedding_bag
+from torch.nn.functional import embedding, embedding_bag
 
 NUM_SEQUENCES = 3
 """Click, order, RSU (relevant search unit)."""
@@ -50,6 +50,8 @@ class HistoryAdapter(nn.Module):
         table = getattr(self, f"centroids_{level}")
         padding = len(table) - 1
         rows = torch.where(codes < 0, padding, codes).flatten(0, 1)
+        if torch.compiler.is_exporting():  # a bag would become a loop over rows
+            return embedding(rows, table).sum(-2).view(*codes.shape[:2], -1)
         sums: Tensor = embedding_bag(rows, table, mode="sum", padding_idx=padding).view(*codes.shape[:2], -1)
         return sums
 

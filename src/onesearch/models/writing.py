@@ -50,12 +50,15 @@ class StepByStep(Writing):
 
     def step(self, tokens: Tensor) -> Tensor:
         """Feed the decoder the next tokens, [rows, 1]; see `Writing`."""
-        states, self.past = self.decoder.write(tokens.squeeze(1), self.memory, self.past)
-        return states.unsqueeze(1)
+        states, self.past = self.decoder.write(tokens.view(len(self.memory.unseen), -1), self.memory, self.past)
+        return states.view(len(tokens), 1, -1)
 
     def reorder(self, rows: Tensor) -> None:
         """See `Writing`."""
-        self.past = tuple((keys.index_select(0, rows), values.index_select(0, rows)) for keys, values in self.past)
+        self.past = tuple((self._taken(keys, rows), self._taken(values, rows)) for keys, values in self.past)
+
+    def _taken(self, past: Tensor, rows: Tensor) -> Tensor:
+        return past.flatten(0, 1).index_select(0, rows).unflatten(0, (len(past), -1))
 
     def fork(self, rows: Tensor) -> None:
         """See `Writing`; what is known of the prompts is nobody's."""
