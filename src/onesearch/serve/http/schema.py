@@ -5,8 +5,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, StringConstraints
 
+from onesearch.serve.filtering import Filter
+
 ItemId = Annotated[str, StringConstraints(min_length=1, max_length=256)]
 UserId = Annotated[str, StringConstraints(min_length=1, max_length=256)]
+Name = Annotated[str, StringConstraints(min_length=1, max_length=256)]
+Price = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 def _whole(value: object) -> object:
@@ -23,11 +27,51 @@ class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", str_strip_whitespace=False)
 
 
+class FilterParams(Strict):
+    """What an item must be to be shown: values of one field are alternatives, fields must all hold."""
+
+    category: Annotated[
+        list[Name],
+        Field(description="Names on an item's path, or paths from its root on.", examples=[["Shoes > Women"]]),
+    ] = []
+    brand: Annotated[list[Name], Field(description="Who makes it.")] = []
+    seller: Annotated[list[Name], Field(description="Who sells it.")] = []
+    price_min: Annotated[Price | None, Field(description="What it costs at least.")] = None
+    price_max: Annotated[Price | None, Field(description="What it costs at most; what has no price is in no band.")] = (
+        None
+    )
+    in_stock: Annotated[bool, Field(description="Leave out what is known to be sold out.")] = True
+    allow: Annotated[
+        list[ItemId] | None, Field(description="The only items that may be shown; unknown ones are passed over.")
+    ] = None
+    block: Annotated[
+        list[ItemId], Field(description="Items that must not be shown; unknown ones are passed over.")
+    ] = []
+
+    def filter(self) -> Filter:
+        """As the engine has it.
+
+        Raises:
+            UserError: no price lies between the two.
+        """
+        return Filter(**{name: getattr(self, name) for name in FilterParams.model_fields})
+
+
+class SearchFilter(FilterParams):
+    """What an item must be to be shown: values of one field are alternatives, fields must all hold."""
+
+    model_config = ConfigDict(strict=True)  # JSON has types, a URL has none
+
+
 class SearchRequest(Strict):
     """A search."""
 
     model_config = ConfigDict(
-        json_schema_extra={"examples": [{"query": "red dress", "user_id": "u12", "k": 10, "explain": True}]}
+        json_schema_extra={
+            "examples": [
+                {"query": "red dress", "user_id": "u12", "k": 10, "explain": True, "filter": {"price_max": 50}}
+            ]
+        }
     )
     query: Annotated[str, Field(min_length=1, description="What the shopper typed.")]
     user_id: Annotated[
@@ -45,9 +89,10 @@ class SearchRequest(Strict):
         StrictBool | None,
         Field(description="Let the reward model re-sort the list; the service's own choice if none."),
     ] = None
+    filter: SearchFilter = SearchFilter()
 
 
-class SearchParams(Strict):
+class SearchParams(FilterParams):
     """The same search in a URL."""
 
     q: Annotated[str, Field(min_length=1, description="What the shopper typed.", examples=["red dress"])]
@@ -61,7 +106,8 @@ class SearchParams(Strict):
     def request(self) -> SearchRequest:
         """As the body of a POST has it."""
         told = self.model_dump(exclude={"q"})
-        return SearchRequest(query=self.q, **told)
+        chosen = {name: told.pop(name) for name in FilterParams.model_fields}
+        return SearchRequest(query=self.q, filter=SearchFilter(**chosen), **told)
 
 
 class SharedKeyword(BaseModel):
@@ -162,8 +208,29 @@ class SearchResponse(BaseModel):
     ]
     num_beams: int
     version: Annotated[str, Field(description="Of the run that answered.")]
+    filter: Annotated[SearchFilter, Field(description="What the items had to be.")]
+    num_passing: Annotated[int, Field(description="Items of the catalogue that pass the filter.")]
     milliseconds: float
     hits: list[Hit]
+
+
+class Choice(BaseModel):
+    """A name that can be filtered by."""
+
+    value: Annotated[str, Field(description="As a filter takes it.", examples=["Shoes > Women"])]
+    path: Annotated[list[str], Field(description="Of a category, its names, coarse to fine.")]
+    num_items: Annotated[int, Field(description="Of the whole catalogue, sold out or not.")]
+
+
+class Choices(BaseModel):
+    """What can be filtered by: of each field the names of the most items, in alphabetical order."""
+
+    category: list[Choice]
+    brand: list[Choice]
+    seller: list[Choice]
+    price_min: Annotated[float | None, Field(description="Of the cheapest item; none where no price is known.")]
+    price_max: float | None
+    num_sold_out: Annotated[int, Field(description="Items that are known to be sold out.")]
 
 
 class UserSample(BaseModel):
