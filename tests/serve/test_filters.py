@@ -20,7 +20,7 @@ from onesearch.tasks.prompt import Views
 from onesearch.types import UserError
 
 PATHS = [["Shoes", "Women", "Boots"], ["Shoes", "Men"], ["Bags", "Women"], ["Bags > Shoes"], [], None]
-BRANDS, SELLERS = ("Acme", "Nordwind", None), ("Corner", "Market", None)
+BRANDS, SELLERS = ("Acme", "ACME", "Nordwind", None), ("Corner", "Market", None)
 SIZES = (3, 2, 2)
 NUM_ITEMS = 60
 
@@ -29,7 +29,7 @@ ITEMS = [
         "item_id": f"i{row}",
         "title": "thing",
         "category": PATHS[row % 6],
-        "brand": BRANDS[row // 6 % 3],
+        "brand": BRANDS[row // 6 % 4],
         "seller": SELLERS[row // 18 % 3],
         "price": None if row % 7 == 0 else float(row % 10),
         "available": (True, False, None, True)[row % 4],

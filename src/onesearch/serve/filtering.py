@@ -80,7 +80,3 @@ def _values(given: Iterable[str]) -> Iterable[str]:
         return given
     is_list = given.startswith("[") and given.endswith("]")
     return [part.strip(" '\"") for part in given[1:-1].split(",")] if is_list else [given]
-
-
-EVERYTHING = Filter(in_stock=False)
-"""Leaves nothing out."""

@@ -12,9 +12,8 @@ from onesearch.serve.engine import Ranked
 from onesearch.serve.filtering import SEPARATOR
 from onesearch.serve.filters import Filters, Named
 from onesearch.serve.generation import Answer, Ask, Generation
+from onesearch.serve.http.filter_schema import Choice, Choices
 from onesearch.serve.http.schema import (
-    Choice,
-    Choices,
     Explanation,
     Hit,
     Item,
@@ -152,11 +151,11 @@ def node(generation: Generation, prefix: Prefix, limit: int, offset: int) -> Sid
 
 def choices(filters: Filters, most: int) -> Choices:
     """What can be filtered by, `most` names of each field."""
-    prices = filters.prices[~np.isnan(filters.prices)].tolist()
+    known = filters.prices[~np.isnan(filters.prices)]
     return Choices(
         **{name: _choices(named, most) for name, named in filters.names.items()},
-        price_min=min(prices, default=None),
-        price_max=max(prices, default=None),
+        price_min=float(known.min()) if len(known) else None,
+        price_max=float(known.max()) if len(known) else None,
         num_sold_out=int((~filters.available).sum()),
     )
 

@@ -12,9 +12,9 @@ from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse
 from onesearch.log.text import normalize_query
 from onesearch.serve.events import Event, microseconds
 from onesearch.serve.http import answers
+from onesearch.serve.http.filter_schema import Choices
 from onesearch.serve.http.schema import (
     Accepted,
-    Choices,
     ErrorBody,
     Health,
     ItemDetails,

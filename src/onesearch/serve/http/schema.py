@@ -3,64 +3,10 @@
 import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StrictBool
 
-from onesearch.serve.filtering import Filter
-
-ItemId = Annotated[str, StringConstraints(min_length=1, max_length=256)]
-UserId = Annotated[str, StringConstraints(min_length=1, max_length=256)]
-Name = Annotated[str, StringConstraints(min_length=1, max_length=256)]
-Price = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-
-
-def _whole(value: object) -> object:
-    """JSON knows one kind of number: 10.0 is 10 there."""
-    return int(value) if isinstance(value, float) and value.is_integer() else value
-
-
-WholeNumber = Annotated[int, Field(ge=1, strict=True), BeforeValidator(_whole)]
-
-
-class Strict(BaseModel):
-    """A request: a field that does not exist is a mistake, not something to pass over."""
-
-    model_config = ConfigDict(extra="forbid", str_strip_whitespace=False)
-
-
-class FilterParams(Strict):
-    """What an item must be to be shown: values of one field are alternatives, fields must all hold."""
-
-    category: Annotated[
-        list[Name],
-        Field(description="Names on an item's path, or paths from its root on.", examples=[["Shoes > Women"]]),
-    ] = []
-    brand: Annotated[list[Name], Field(description="Who makes it.")] = []
-    seller: Annotated[list[Name], Field(description="Who sells it.")] = []
-    price_min: Annotated[Price | None, Field(description="What it costs at least.")] = None
-    price_max: Annotated[Price | None, Field(description="What it costs at most; what has no price is in no band.")] = (
-        None
-    )
-    in_stock: Annotated[bool, Field(description="Leave out what is known to be sold out.")] = True
-    allow: Annotated[
-        list[ItemId] | None, Field(description="The only items that may be shown; unknown ones are passed over.")
-    ] = None
-    block: Annotated[
-        list[ItemId], Field(description="Items that must not be shown; unknown ones are passed over.")
-    ] = []
-
-    def filter(self) -> Filter:
-        """As the engine has it.
-
-        Raises:
-            UserError: no price lies between the two.
-        """
-        return Filter(**{name: getattr(self, name) for name in FilterParams.model_fields})
-
-
-class SearchFilter(FilterParams):
-    """What an item must be to be shown: values of one field are alternatives, fields must all hold."""
-
-    model_config = ConfigDict(strict=True)  # JSON has types, a URL has none
+from onesearch.serve.http.fields import ItemId, Strict, UserId, WholeNumber
+from onesearch.serve.http.filter_schema import FilterParams, SearchFilter
 
 
 class SearchRequest(Strict):
@@ -214,25 +160,6 @@ class SearchResponse(BaseModel):
     hits: list[Hit]
 
 
-class Choice(BaseModel):
-    """A name that can be filtered by."""
-
-    value: Annotated[str, Field(description="As a filter takes it.", examples=["Shoes > Women"])]
-    path: Annotated[list[str], Field(description="Of a category, its names, coarse to fine.")]
-    num_items: Annotated[int, Field(description="Of the whole catalogue, sold out or not.")]
-
-
-class Choices(BaseModel):
-    """What can be filtered by: of each field the names of the most items, in alphabetical order."""
-
-    category: list[Choice]
-    brand: list[Choice]
-    seller: list[Choice]
-    price_min: Annotated[float | None, Field(description="Of the cheapest item; none where no price is known.")]
-    price_max: float | None
-    num_sold_out: Annotated[int, Field(description="Items that are known to be sold out.")]
-
-
 class UserSample(BaseModel):
     """A shopper to try."""
 
@@ -304,10 +231,9 @@ class ReloadRequest(Strict):
             pattern=r"^[\w-][\w.-]{0,127}$", description="A run folder beside the one that is served; none: the same."
         ),
     ] = None
-    stages: Annotated[
-        list[Annotated[str, Field(max_length=64)]],
-        Field(max_length=8, description="Stages to offer; none: all that are finished."),
-    ] = []
+    stages: list[Annotated[str, Field(max_length=64)]] = Field(
+        [], max_length=8, description="Stages to offer; none: all that are finished."
+    )
 
 
 class Served(BaseModel):
