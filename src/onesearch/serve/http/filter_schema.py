@@ -12,10 +12,10 @@ class FilterParams(Strict):
     """A filter in a URL, where everything is text."""
 
     category: list[Name] = Field(
-        [], description="Names on an item's path, or paths from its root on.", examples=[["Shoes > Women"]]
+        default=[], description="Names on an item's path, or paths from its root on.", examples=[["Shoes > Women"]]
     )
-    brand: list[Name] = Field([], description="Who makes it.")
-    seller: list[Name] = Field([], description="Who sells it.")
+    brand: list[Name] = Field(default=[], description="Who makes it.")
+    seller: list[Name] = Field(default=[], description="Who sells it.")
     price_min: Annotated[Price | None, Field(description="What it costs at least.")] = None
     price_max: Annotated[Price | None, Field(description="What it costs at most; what has no price is in no band.")] = (
         None
@@ -24,7 +24,7 @@ class FilterParams(Strict):
     allow: Annotated[
         list[ItemId] | None, Field(description="The only items that may be shown; unknown ones are passed over.")
     ] = None
-    block: list[ItemId] = Field([], description="Items that must not be shown; unknown ones are passed over.")
+    block: list[ItemId] = Field(default=[], description="Items that must not be shown; unknown ones are passed over.")
 
     def filter(self) -> Filter:
         """As the engine has it.

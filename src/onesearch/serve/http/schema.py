@@ -232,7 +232,7 @@ class ReloadRequest(Strict):
         ),
     ] = None
     stages: list[Annotated[str, Field(max_length=64)]] = Field(
-        [], max_length=8, description="Stages to offer; none: all that are finished."
+        default=[], max_length=8, description="Stages to offer; none: all that are finished."
     )
 
 
