@@ -73,6 +73,20 @@ def test_search_prints_a_table(whole_run, capsys, wide):
     assert [float(line[5]) for line in lines] == sorted((float(line[5]) for line in lines), reverse=True)
 
 
+def test_search_filters(whole_run, capsys, wide):
+    """Four of the sixteen items are mugs; the white one costs 23, the green one is blocked."""
+    options = ["--filter.category", "Mug", "--filter.price_max", "22", "--filter.block", "[green-mug, 12]"]
+    main(["search", "mug", "--run", str(whole_run), "--num_beams", "8", *options])
+    out = capsys.readouterr().out
+    assert sorted(line[1] for line in rows(out)) == ["blue-mug", "red-mug"]
+    assert "(category Mug, up to 22, 2 blocked, in stock: 2 of 16 items)" in out
+    main(["search", "mug", "--run", str(whole_run), "--filter.price_min", "100"])
+    assert rows(capsys.readouterr().out) == []
+    with pytest.raises(SystemExit):
+        main(["search", "mug", "--run", str(whole_run), "--filter.category", "mugg"])
+    assert "onesearch: filter.category: no item has the category 'mugg' (like it: 'mug')." in capsys.readouterr().err
+
+
 def test_search_prints_what_looks_like_markup(whole_run, capsys, wide):
     """A query in brackets, as a title may be, is printed as it stands."""
     main(["search", "[red] kettle", "--run", str(whole_run), "--k", "1", "--num_beams", "4"])

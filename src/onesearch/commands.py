@@ -11,6 +11,7 @@ from rich.console import Console
 
 from onesearch.log.sources import Source
 from onesearch.log.split import Split
+from onesearch.serve.filtering import Filter
 from onesearch.serve.reranking import Reranking
 from onesearch.serve.settings import Batching, Limits, Memory
 from onesearch.simulate.marketplace import Marketplace
@@ -151,6 +152,7 @@ def search(
     num_beams: int = 64,
     rerank: bool = False,
     reranking: Reranking = Reranking(),  # noqa: B008
+    filter: Filter = Filter(),  # noqa: B008
 ) -> None:
     """Answer a query with a trained run.
 
@@ -163,6 +165,7 @@ def search(
         num_beams: K of the beam search.
         rerank: whether the reward model re-sorts the list; the parts of its score are printed then.
         reranking: how it does.
+        filter: what an item must be to be shown.
     """
     from onesearch.log.prepared import Log
     from onesearch.serve.engine import SearchEngine
@@ -175,8 +178,9 @@ def search(
     reranker = Reranker.open(run, engine.khqe, log, settings=reranking) if rerank else None
     if rerank and (sentence := doubt(run)):
         Console(stderr=True, soft_wrap=True).print(sentence, style="yellow")
-    hits = engine.search(log, query, user, k, reranker)
-    title = f"{query}" + (f"  (user {user})" if user else "")
+    hits = engine.search(log, query, user, k, reranker, filter)
+    passing = f"  ({filter}: {engine.filters(log).of(filter).num_items:,} of {len(log.items):,} items)"
+    title = f"{query}" + (f"  (user {user})" if user else "") + passing
     table = hits_table(hits, log, title, reranker.formula if reranker else None)
     Console(markup=False).print(table)  # a title may hold [brackets]
 

@@ -8,6 +8,7 @@ import inside
 import pytest
 
 from onesearch.artifacts import ArtifactError
+from onesearch.serve.filtering import Filter
 from onesearch.serve.http.app import create_app
 from onesearch.serve.reranking import Reranking
 
@@ -120,15 +121,70 @@ def test_get_is_post_in_a_url(client):
     assert (got["num_beams"], len(got["hits"]), got["reranked"]) == (4, 3, True)
 
 
+FILTER = {"category": ["Shoes", "Kitchen > Kettle"], "brand": ["acme"], "price_max": 20, "in_stock": False}
+EMPTY = {"price_min": 500}
+
+
+def test_a_filter_is_the_engines(client, service, tiny_log):
+    """Posted or in a URL: the hits of `SearchEngine.search`, what was asked, and how many items of the shop pass."""
+    engine = service.generation.engines["sft_personalize"]
+    want = engine.search(tiny_log, "red boots", None, 10, filter=Filter(**FILTER))
+    got = inside.found(client, query="red boots", filter=FILTER)
+    assert [hit["item_id"] for hit in got["hits"]] == [hit.item_id for hit in want]
+    assert {hit["brand"] for hit in got["hits"]} == {"Acme"}
+    assert got["num_passing"] == len(got["hits"]) == 4  # i00, i03, i06, i09
+    assert got["filter"] == FILTER | {"seller": [], "price_min": None, "allow": None, "block": []}
+    of_url = client.get("/search", params={"q": "red boots"} | FILTER).json()
+    assert of_url["hits"] == got["hits"]
+    assert inside.found(client, query="red boots")["num_passing"] == 35  # i05 is sold out
+
+
+def test_an_id_that_is_unknown_is_passed_over(client):
+    """Lists come from elsewhere; what they allow, or do not block, is shown."""
+    some = {"allow": ["i01", "i02", "i03", "gone"], "block": ["i02", "never was"]}
+    got = inside.found(client, query="boots", filter=some)
+    assert sorted(hit["item_id"] for hit in got["hits"]) == ["i01", "i03"]
+    assert inside.found(client, query="boots", filter={"allow": []})["hits"] == []
+
+
+@pytest.mark.parametrize("rerank", [False, True])
+def test_nothing_that_passes_is_an_empty_list(client, rerank):
+    got = inside.found(client, query="boots", filter=EMPTY, explain=True, rerank=rerank)
+    assert (got["hits"], got["num_passing"], got["reranked"]) == ([], 0, rerank)
+
+
+def test_what_can_be_filtered_by(client):
+    """Each category with what is below it, brands, prices from 10 to 45; with a limit those of the most items."""
+    found = client.get("/filters").json()
+    of_shop = {one["value"]: one["num_items"] for one in found["category"]}
+    assert of_shop == {"Home": 12, "Kitchen": 12, "Shoes": 12} | dict.fromkeys(
+        ("Home > Lamp", "Home > Rug", "Kitchen > Kettle", "Kitchen > Teapot", "Shoes > Boots", "Shoes > Sandals"), 6
+    )
+    assert list(of_shop) == sorted(of_shop)
+    assert found["category"][1]["path"] == ["Home", "Lamp"]
+    assert [one["value"] for one in found["brand"]] == ["Acme", "Kestrel", "Nordwind"]
+    assert (found["seller"], found["price_min"], found["price_max"], found["num_sold_out"]) == ([], 10, 45, 1)
+    few = client.get("/filters", params={"limit": 3}).json()["category"]
+    assert [one["value"] for one in few] == ["Home", "Kitchen", "Shoes"]
+
+
 def test_many_at_once_are_batched_and_answered_as_if_alone(reranking_service):
     """24 searches of 12 shoppers at the same time: fewer batches than searches, and the answers of one at a time.
 
-    They ask for more or fewer items than are re-sorted, and some for none to be: neither may touch their neighbours.
+    They ask for more or fewer items than are re-sorted, some for none to be, and some for another part of the shop:
+    none may touch their neighbours.
     """
     service = reranking_service
     app = create_app(service)
+    filters = [{}, {"category": ["Home"]}]
     bodies = [
-        {"query": query, "user_id": f"u{user}", "k": 4 + 5 * (user % 2), "rerank": user % 3 != 0}
+        {
+            "query": query,
+            "user_id": f"u{user}",
+            "k": 4 + 5 * (user % 2),
+            "rerank": user % 3 != 0,
+            "filter": filters[user // 6],
+        }
         for query in ("rug", "red lamp")
         for user in range(12)
     ]
@@ -269,6 +325,14 @@ def test_a_strange_query_is_a_query(client, name):
         ({"query": "rug", "user_id": ""}, "user_id", "at least 1 character"),
         ({"query": "rug", "rerank": "yes"}, "rerank", "boolean"),
         ({"query": "rug", "colour": "red"}, "colour", "not permitted"),
+        ({"query": "rug", "filter": {"colour": "red"}}, "filter.colour", "not permitted"),
+        ({"query": "rug", "filter": {"category": "Shoes"}}, "filter.category", "list"),
+        ({"query": "rug", "filter": {"price_max": "20"}}, "filter.price_max", "number"),
+        ({"query": "rug", "filter": {"price_min": -1}}, "filter.price_min", "greater than or equal to 0"),
+        ({"query": "rug", "filter": {"price_min": 2, "price_max": 1}}, None, "no price lies between"),
+        ({"query": "rug", "filter": {"category": ["Shoe"]}}, None, "no item has the category 'Shoe' (like it: 'Shoes'"),
+        ({"query": "rug", "filter": {"brand": list("abcdefghijklmnopqrstu")}}, None, "21 values: 20 are allowed"),
+        ({"query": "rug", "filter": {"block": [f"i{n}" for n in range(1001)]}}, None, "1001 values: 1000 are allowed"),
         ({}, "query", "required"),
         ([], "body", "object"),
     ],

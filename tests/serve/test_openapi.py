@@ -16,6 +16,7 @@ OPERATIONS = (
     "GET /users/{user_id}",
     "GET /items/{item_id}",
     "GET /sids",
+    "GET /filters",
     "GET /health",
     "GET /health/live",
     "GET /metrics",
@@ -65,6 +66,9 @@ def test_limits_are_told(client, service):
     assert of_url["k"]["maximum"] == service.limits.k
     beams = [one["maximum"] for one in of_url["num_beams"]["anyOf"] if one["type"] == "integer"]
     assert beams == [service.limits.num_beams]
+    of_filter = found["components"]["schemas"]["SearchFilter"]["properties"]
+    assert of_filter["brand"]["maxItems"] == of_url["brand"]["maxItems"] == service.limits.filter_names
+    assert of_filter["block"]["maxItems"] == service.limits.filter_items
     for path, methods in found["paths"].items():
         for told in methods.values():
             assert told["description"], path

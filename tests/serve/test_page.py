@@ -14,6 +14,7 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shuti
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium is installed: the page is not looked at")
 
+QUESTION = "What are you looking for?"
 EVIL = "<img src=x onerror=\"document.title='owned'\">"
 
 
@@ -135,6 +136,41 @@ def test_a_click_is_known_to_the_next_search(page, address):
     assert page.locator(".score small").all_inner_texts() != before
 
 
+def test_a_shopper_filters(page, address, client):
+    """A category, a price and what is sold out: the list of the service, all of it in the link, and a way back."""
+    page.goto(f"{address}/?q=boots")
+    page.locator(".card").first.wait_for()
+    assert page.locator("#filter-seller").count() == 0  # the shop names none
+    page.get_by_label("Category").select_option("Shoes")
+    page.get_by_text("out of 11 that pass the filters").wait_for()
+    page.get_by_label("Highest price").fill("15")
+    page.keyboard.press("Enter")
+    page.get_by_text("5 items in").wait_for()
+    page.get_by_label("In stock only").uncheck()
+    page.get_by_text("out of 6 that pass the filters").wait_for()
+    wanted = {"category": ["Shoes"], "price_max": 15, "in_stock": False}
+    hits = client.post("/search", json={"query": "boots", "filter": wanted}).json()["hits"]
+    assert titles(page) == [hit["title"] for hit in hits]
+    page.get_by_text("sold out").wait_for()
+    assert {"category=Shoes", "price_max=15", "in_stock=false"} <= set(page.url.split("?")[1].split("&"))
+
+    page.reload()
+    page.get_by_text("out of 6 that pass the filters").wait_for()
+    assert page.get_by_label("Category").input_value() == "Shoes"
+    assert page.get_by_label("Highest price").input_value() == "15"
+    assert not page.get_by_label("In stock only").is_checked()
+    page.get_by_label("Lowest price").fill("15.5")
+    page.keyboard.press("Enter")
+    page.get_by_text("no price lies between").wait_for()
+    page.get_by_label("Highest price").fill("15.9")
+    page.keyboard.press("Enter")
+    page.get_by_text("No item passes these filters").wait_for()
+    page.get_by_role("button", name="Clear filters").click()
+    page.get_by_text("10 items in").wait_for()
+    assert page.url == f"{address}/?q=boots"
+    assert page.get_by_label("In stock only").is_checked()
+
+
 def test_a_list_stands_beside_the_same_re_sorted(page, address, client):
     """The same shopper twice, the right list re-sorted: parts on each card, bars that fall, the choice in the link."""
     asked = {"query": "red boots", "user_id": "u3"}
@@ -182,19 +218,23 @@ def test_what_is_typed_is_text(page, address):
 
 
 def test_the_keyboard_reaches_everything(page, address):
-    """`/` goes to the box; from there Tab reaches the button, Compare, both choices, and the first card's tree."""
+    """`/` goes to the box; from there Tab reaches the button, the filters, Compare, and the first card's tree."""
     page.goto(f"{address}/?q=rug")
     page.locator(".card").first.wait_for()
     page.keyboard.press("/")
     met = []
     for _ in range(40):
         met.append(
-            page.evaluate("(document.activeElement.innerText || document.activeElement.id).trim().split('\\n')[0]")
+            page.evaluate(
+                "((e) => (e.labels?.[0]?.innerText || e.ariaLabel || e.innerText || e.id).trim().split('\\n')[0])"
+                "(document.activeElement)"
+            )
         )
         if met[-1].startswith("Why"):
             break
         page.keyboard.press("Tab")
-    assert met[:3] == ["query", "Search", "Compare two"]
+    prices = ["Lowest price", "Highest price"]
+    assert met[:9] == [QUESTION, "Search", "Filters", "Category", "Brand", *prices, "In stock only", "Compare two"]
     assert met[-1] == "Why this item"
     page.keyboard.press("Enter")
     page.get_by_role("list", name="Tree of semantic IDs").wait_for()
@@ -211,8 +251,10 @@ def test_it_fits_a_phone_in_both_lights_and_languages(browser, address, scheme):
     context = browser.new_context(viewport={"width": 390, "height": 844}, color_scheme=scheme, locale="zh-CN")
     with contextlib.closing(context):
         page = context.new_page()
-        page.goto(f"{address}/?q=red+boots&user=u1&compare=1&user2=u2&sort2=reward")
+        page.goto(f"{address}/?q=red+boots&user=u1&compare=1&user2=u2&sort2=reward&price_min=11")
         page.locator(".right .card").first.wait_for()
+        page.get_by_text("筛选 · 1").click()
+        page.get_by_text("仅显示有货").wait_for()
         assert page.get_by_role("button", name="搜索", exact=True).count() == 1
         assert page.locator("html").get_attribute("lang") == "zh-CN"
         page.locator(".right").get_by_text("点击率").first.wait_for()
@@ -274,6 +316,6 @@ def test_a_key_is_asked_for(browser, make_service):
         page.keyboard.press("Enter")
         page.locator(".card").first.wait_for()
         assert not box.is_visible()
-        assert page.get_by_role("combobox").count() == 2
+        assert page.locator(".who").get_by_role("combobox").count() == 2
     server.should_exit = True
     thread.join(10)

@@ -21,6 +21,8 @@ from onesearch.log.text import normalize_query
 from onesearch.models.generator import Generator
 from onesearch.models.generator_folder import load_generator
 from onesearch.models.scorer import GeneratorScorer
+from onesearch.serve.filtering import Filter
+from onesearch.serve.filters import Filters, Passing
 from onesearch.sid.trie import Trie
 from onesearch.tasks.collation import collate_prompts
 from onesearch.tasks.prompt import MARKERS, Prompt, Views
@@ -119,6 +121,7 @@ class SearchEngine:
         self.per_bucket = per_bucket
         self.trie = khqe.trie.to(generator.backbone.device)
         self.writer = khqe.writer(tokenizer, views, template)
+        self._filters: Filters | None = None
 
     @classmethod
     def open(cls, run: Path, stage: str | None = None, khqe: Khqe | None = None, num_beams: int = 64) -> "SearchEngine":
@@ -187,25 +190,49 @@ class SearchEngine:
         self.generator.train(was_training)
         return found
 
-    def rank(self, contexts: Sequence[SearchContext], k: int) -> list[Ranked]:
-        """At most `k` items for each search of one batch."""
-        return self.ranked(self.beams(contexts), k)
+    def rank(self, contexts: Sequence[SearchContext], k: int, passing: Passing | None = None) -> list[Ranked]:
+        """At most `k` items for each search of one batch.
 
-    def ranked(self, beams: Beams, k: int) -> list[Ranked]:
+        Args:
+            contexts: the searches.
+            k: length of the answers.
+            passing: the only items that may be in them; the whole catalogue when not given, as it is evaluated.
+        """
+        if passing is None:
+            return self.ranked(self.beams(contexts), k)
+        if passing.trie is None:
+            return [Ranked(np.empty(0, np.int64), np.empty(0)) for _ in contexts]
+        return self.ranked(self.beams_within(contexts, passing.trie)[0], k, passing)
+
+    def ranked(self, beams: Beams, k: int, passing: Passing | None = None) -> list[Ranked]:
         """The items behind beams, at most `k` for each search."""
         return [
-            self.expand(codes[valid].cpu().numpy(), scores[valid].double().cpu().numpy(), k)
+            self.expand(codes[valid].cpu().numpy(), scores[valid].double().cpu().numpy(), k, passing)
             for codes, scores, valid in zip(beams.codes, beams.scores, beams.valid, strict=True)
         ]
 
-    def expand(self, codes: NDArray[np.int64], scores: NDArray[np.float64], k: int) -> Ranked:
+    def expand(
+        self, codes: NDArray[np.int64], scores: NDArray[np.float64], k: int, passing: Passing | None = None
+    ) -> Ranked:
         """Items of ranked SIDs [K, C] with their scores [K]."""
-        items = self.khqe.table.expand(codes, k, self.per_bucket)
+        items = self.khqe.table.expand(codes, k, self.per_bucket, None if passing is None else passing.items)
         score_of = {tuple(sid): score for sid, score in zip(codes.tolist(), scores, strict=True)}
         return Ranked(items, np.array([score_of[tuple(self.khqe.item_codes[item].tolist())] for item in items]))
 
+    def filters(self, log: Log) -> Filters:
+        """The filters over the items of a log; those that are compiled are kept until another log comes."""
+        if self._filters is None or self._filters.log is not log:
+            self._filters = Filters(log, self.khqe.table, self.trie)
+        return self._filters
+
     def search(
-        self, log: Log, query: str, user_id: str | None = None, k: int = 10, reranker: "Reranker | None" = None
+        self,
+        log: Log,
+        query: str,
+        user_id: str | None = None,
+        k: int = 10,
+        reranker: "Reranker | None" = None,
+        filter: Filter = Filter(),  # noqa: B008
     ) -> list[Hit]:
         """Answer a shopper's query now, with the behaviour that the log holds of the user.
 
@@ -215,18 +242,19 @@ class SearchEngine:
             user_id: None or an unknown user: no history.
             k: number of items.
             reranker: re-sorts a longer list before it is cut.
+            filter: what an item must be to be shown; without one, not known to be sold out.
 
         Raises:
-            UserError: the query holds no word, or no item is asked for.
+            UserError: the query holds no word, no item is asked for, or the filter names what there is not.
         """
         if not normalize_query(query):
             raise UserError(f"The query '{query}' holds no word: say what to look for, such as 'red dress'.")
         if k < 1:
             raise UserError(f"k is {k}: ask for at least one item.")
-        contexts = [log.context(user_id, query)]
+        contexts, passing = [log.context(user_id, query)], self.filters(log).of(filter)
         if reranker is None:
-            return self._hits(log, self.rank(contexts, k)[0])
-        return self._hits(log, reranker.rerank(contexts, self.rank(contexts, reranker.length(k)), k)[0])
+            return self._hits(log, self.rank(contexts, k, passing)[0])
+        return self._hits(log, reranker.rerank(contexts, self.rank(contexts, reranker.length(k), passing), k)[0])
 
     def _hits(self, log: Log, ranked: Ranked) -> list[Hit]:
         titles = log.items["title"].take(ranked.items).to_pylist()

@@ -17,6 +17,8 @@ from onesearch.log.prepared import Log
 from onesearch.log.text import item_texts
 from onesearch.serve.engine import Ranked, SearchEngine, trained
 from onesearch.serve.events import Event
+from onesearch.serve.filtering import Filter
+from onesearch.serve.filters import Filters, Passing
 from onesearch.serve.meanings import SidMeanings
 from onesearch.serve.reranker import Reranker, doubt
 from onesearch.serve.reranking import Reranking
@@ -39,11 +41,12 @@ class Ask(NamedTuple):
     k: int
     explain: bool
     rerank: bool  # by the reward model of the generation, which has one
+    filter: Filter = Filter()
 
     @property
-    def batch_key(self) -> tuple[int, str, int, bool]:
-        """Searches of one key can be answered together."""
-        return id(self.generation), self.stage, self.num_beams, self.rerank
+    def batch_key(self) -> tuple[int, str, int, bool, Filter]:
+        """Searches of one key can be answered together: the beams of one batch walk one trie."""
+        return id(self.generation), self.stage, self.num_beams, self.rerank, self.filter
 
     @property
     def reads_users(self) -> bool:
@@ -56,6 +59,7 @@ class Answer(NamedTuple):
 
     ranked: Ranked
     level_scores: NDArray[np.float64] | None  # [K, C] log-probability of each code of each SID, where it was asked for
+    num_passing: int  # items of the catalogue that pass the filter
 
 
 class Generation:
@@ -81,7 +85,9 @@ class Generation:
         self.log = log
         self.engines = engines
         self.reranker = reranker
-        self.khqe = next(iter(engines.values())).khqe
+        engine = next(iter(engines.values()))
+        self.khqe = engine.khqe
+        self.filters = Filters(log, self.khqe.table, engine.trie, memory.filters)
         self.shoppers = Shoppers(log, memory.shoppers)
         self._memory = memory
         fingerprints = [read_manifest(run / stage).fingerprint for stage in engines]
@@ -163,21 +169,24 @@ class Generation:
         """Answer searches of one `batch_key` together."""
         engine = copy.copy(self.engines[asks[0].stage])  # shares everything but the width of its beams
         engine.num_beams = asks[0].num_beams
+        passing = self.filters.of(asks[0].filter)
         contexts = [self.shoppers.context(ask.user_id, ask.query, ask.events) for ask in asks]
-        ranked = self._ranked(engine, contexts, asks)
+        ranked = self._ranked(engine, contexts, asks, passing)
         explained = [row for row, ask in enumerate(asks) if ask.explain]
         scores = self._level_scores(engine, [contexts[row] for row in explained], [ranked[row] for row in explained])
         of_row = dict(zip(explained, scores, strict=True))
-        return [Answer(one, of_row.get(row)) for row, one in enumerate(ranked)]
+        return [Answer(one, of_row.get(row), passing.num_items) for row, one in enumerate(ranked)]
 
-    def _ranked(self, engine: SearchEngine, contexts: Sequence[SearchContext], asks: Sequence[Ask]) -> list[Ranked]:
+    def _ranked(
+        self, engine: SearchEngine, contexts: Sequence[SearchContext], asks: Sequence[Ask], passing: Passing
+    ) -> list[Ranked]:
         """What each ask is answered, as long as it asks for, and as if it were alone in the batch."""
         if not asks[0].rerank:
-            found = engine.rank(contexts, max(ask.k for ask in asks))
+            found = engine.rank(contexts, max(ask.k for ask in asks), passing)
         else:
             assert self.reranker is not None, "a search that nothing can re-sort is refused when it comes"
             lengths = [self.reranker.length(ask.k) for ask in asks]
-            lists = zip(engine.rank(contexts, max(lengths)), lengths, strict=True)
+            lists = zip(engine.rank(contexts, max(lengths), passing), lengths, strict=True)
             found = self.reranker.rerank(contexts, [one.take(slice(length)) for one, length in lists], max(lengths))
         return [one.take(slice(ask.k)) for one, ask in zip(found, asks, strict=True)]
 
@@ -186,9 +195,9 @@ class Generation:
         self, engine: SearchEngine, contexts: Sequence[SearchContext], ranked: Sequence[Ranked]
     ) -> list[NDArray[np.float64]]:
         """Log-probability of each code of each item's SID [K, C], a search at a time shorter where it found less."""
-        if not contexts:
-            return []
-        longest = max(len(one.items) for one in ranked)
+        longest = max((len(one.items) for one in ranked), default=0)
+        if not longest:  # nobody asked, or nothing passed the filter
+            return [np.empty((0, self.khqe.spec.num_layers)) for _ in contexts]
         codes = np.zeros((len(ranked), longest, self.khqe.spec.num_layers), np.int64)
         for row, one in enumerate(ranked):
             codes[row, : len(one.items)] = self.khqe.item_codes[one.items]

@@ -11,6 +11,7 @@ from pathlib import Path
 from onesearch.log.text import normalize_query
 from onesearch.serve.batcher import Batcher, QueueFullError
 from onesearch.serve.events import Event, EventStore
+from onesearch.serve.filtering import NAMES, Filter
 from onesearch.serve.generation import Answer, Ask, Generation
 from onesearch.serve.reranking import Reranking
 from onesearch.serve.settings import Batching, Limits, Memory
@@ -94,6 +95,7 @@ class Service:
         num_beams: int | None,
         explain: bool,
         rerank: bool | None,
+        filter: Filter = Filter(),  # noqa: B008
     ) -> Ask:
         """A search as the worker takes it, checked.
 
@@ -112,9 +114,11 @@ class Service:
         rerank = self.rerank if rerank is None else rerank
         if rerank and generation.reranker is None:
             raise UserError("The run that is served has no reward model to re-sort by: ask with rerank false.")
+        check_lengths(filter, limits)
+        generation.filters.check(filter)
         events = self.events.of(user_id)
         beams = num_beams or self.num_beams
-        return Ask(generation, stage, beams, query, user_id, events, k, explain, rerank)
+        return Ask(generation, stage, beams, query, user_id, events, k, explain, rerank, filter)
 
     async def answer(self, ask: Ask, left: Coroutine[None, None, None]) -> Answer:
         """The items of a search; one that is given up is not computed any more, where that has not begun.
@@ -264,6 +268,19 @@ def check_query(query: str, limits: Limits) -> None:
         raise UserError(f"The query has {len(query)} characters: {limits.query_length} are allowed.")
     if not normalize_query(query):
         raise UserError("The query holds no word: say what to look for, such as 'red dress'.")
+
+
+def check_lengths(filter: Filter, limits: Limits) -> None:
+    """Refuse a filter of too many values.
+
+    Raises:
+        UserError: it names the field.
+    """
+    most = dict.fromkeys(NAMES, limits.filter_names) | dict.fromkeys(("allow", "block"), limits.filter_items)
+    for name, allowed in most.items():
+        given = getattr(filter, name) or ()
+        if len(given) > allowed:
+            raise UserError(f"filter.{name} has {len(given)} values: {allowed} are allowed.")
 
 
 def _answer(asks: Sequence[Ask]) -> list[Answer]:

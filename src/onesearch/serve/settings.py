@@ -18,6 +18,8 @@ class Limits:
         burst: requests that a client may send at once.
         clients: clients whose rate is remembered.
         events: events of one request.
+        filter_names: categories, brands and sellers of a filter, each.
+        filter_items: items that a filter allows, and items that it blocks.
     """
 
     query_length: int = 200
@@ -28,6 +30,8 @@ class Limits:
     burst: int = 100
     clients: int = 10_000
     events: int = 100
+    filter_names: int = 20
+    filter_items: int = 1000
 
     def __post_init__(self) -> None:
         _check(self, "limits", may_be_zero=("rate",))
@@ -63,6 +67,7 @@ class Memory:
         shoppers_with_events: shoppers whose events since then are kept.
         events: events kept of each of them.
         prefixes: SID prefixes whose meaning is kept.
+        filters: filters whose items and SIDs are kept; of a million items about 25 MB each where most of them pass.
     """
 
     texts: int = 50_000
@@ -70,6 +75,7 @@ class Memory:
     shoppers_with_events: int = 100_000
     events: int = 200
     prefixes: int = 50_000
+    filters: int = 32
 
     def __post_init__(self) -> None:
         _check(self, "memory")

@@ -66,20 +66,25 @@ class SidTable:
         """Item rows of one SID, best priority first."""
         return self._bucket_items[self._bounds[sid_row] : self._bounds[sid_row + 1]]
 
-    def expand(self, ranked: NDArray[np.integer], k: int, per_bucket: int = 5) -> Codes:
+    def expand(
+        self, ranked: NDArray[np.integer], k: int, per_bucket: int = 5, shown: NDArray[np.bool_] | None = None
+    ) -> Codes:
         """Turn ranked SIDs into ranked items.
 
         Args:
             ranked: [K, C] SIDs, best first; those that no item has are passed over.
             k: the length of the answer.
             per_bucket: how many items of one SID are shown.
+            shown: [N] which items may be; all when not given.
 
         Returns:
             At most k item rows, none twice.
         """
         rows = [row for row in dict.fromkeys(self.sid_rows(ranked).tolist()) if row >= 0]
-        buckets = [self.bucket(row)[:per_bucket] for row in rows]  # an item has one SID: no duplicate across buckets
-        return np.concatenate(buckets)[:k] if buckets else np.empty(0, np.int64)
+        buckets = [self.bucket(row) for row in rows]  # an item has one SID: no duplicate across buckets
+        if shown is not None:
+            buckets = [bucket[shown[bucket]] for bucket in buckets]
+        return np.concatenate([bucket[:per_bucket] for bucket in buckets])[:k] if buckets else np.empty(0, np.int64)
 
     def collisions(self) -> Collisions:
         """Count shared SIDs."""

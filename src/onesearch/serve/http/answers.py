@@ -1,5 +1,6 @@
 """From rows and codes to what goes over the wire."""
 
+import heapq
 import re
 from collections.abc import Mapping, Sequence
 from string import ascii_lowercase
@@ -8,7 +9,10 @@ import numpy as np
 
 from onesearch.log.text import item_texts
 from onesearch.serve.engine import Ranked
+from onesearch.serve.filtering import SEPARATOR
+from onesearch.serve.filters import Filters, Named
 from onesearch.serve.generation import Answer, Ask, Generation
+from onesearch.serve.http.filter_schema import Choice, Choices
 from onesearch.serve.http.schema import (
     Explanation,
     Hit,
@@ -143,6 +147,26 @@ def node(generation: Generation, prefix: Prefix, limit: int, offset: int) -> Sid
         children=[level(generation, meanings.of(child)) for child, _ in children[offset : offset + limit]],
         items=items(generation, best.tolist()),
     )
+
+
+def choices(filters: Filters, most: int) -> Choices:
+    """What can be filtered by, `most` names of each field."""
+    known = filters.prices[~np.isnan(filters.prices)]
+    return Choices(
+        **{name: _choices(named, most) for name, named in filters.names.items()},
+        price_min=float(known.min()) if len(known) else None,
+        price_max=float(known.max()) if len(known) else None,
+        num_sold_out=int((~filters.available).sum()),
+    )
+
+
+def _choices(named: Named, most: int) -> list[Choice]:
+    """A path never stands without what it begins with, which has as many items or more."""
+    largest = heapq.nsmallest(most, named.num_items.items(), key=lambda one: (-one[1], len(one[0]), one[0]))
+    return [
+        Choice(value=SEPARATOR.join(path), path=list(path), num_items=count)
+        for path, count in sorted(largest, key=lambda one: [name.casefold() for name in one[0]])
+    ]
 
 
 def parse_prefix(generation: Generation, text: str) -> Prefix:

@@ -11,6 +11,7 @@ from starlette.exceptions import HTTPException
 
 import onesearch
 from onesearch.serve.batcher import QueueFullError
+from onesearch.serve.filtering import NAMES
 from onesearch.serve.http.guards import Guard
 from onesearch.serve.http.routes import PAGE, page, router
 from onesearch.serve.service import ClientLeftError, ReloadingError, Service
@@ -128,13 +129,15 @@ def _describe(app: FastAPI, service: Service) -> None:
         "query": {"maxLength": limits.query_length},
         "q": {"maxLength": limits.query_length},
         "events": {"maxItems": limits.events},
+        **{name: {"maxItems": limits.filter_names} for name in NAMES},
+        **{name: {"maxItems": limits.filter_items} for name in ("allow", "block")},
     }
     whole = app.openapi
 
     def described() -> dict[str, Any]:
         if app.openapi_schema is None:
             schema = whole()
-            for model in ("SearchRequest", "NewEvent", "NewEvents"):
+            for model in ("SearchRequest", "SearchFilter", "NewEvent", "NewEvents"):
                 for name, field in schema["components"]["schemas"][model]["properties"].items():
                     _bound(field, bounds.get(name, {}))
             for parameter in schema["paths"]["/search"]["get"]["parameters"]:

@@ -12,6 +12,7 @@ from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse
 from onesearch.log.text import normalize_query
 from onesearch.serve.events import Event, microseconds
 from onesearch.serve.http import answers
+from onesearch.serve.http.filter_schema import Choices
 from onesearch.serve.http.schema import (
     Accepted,
     ErrorBody,
@@ -70,7 +71,16 @@ async def search(body: SearchRequest, request: Request) -> SearchResponse:
     """The items for a query, best first, as the behaviour of the shopper until now has them."""
     start = time.perf_counter()
     service = service_of(request)
-    ask = service.ask(body.query, body.user_id, body.k, body.stage, body.num_beams, body.explain, body.rerank)
+    ask = service.ask(
+        body.query,
+        body.user_id,
+        body.k,
+        body.stage,
+        body.num_beams,
+        body.explain,
+        body.rerank,
+        body.filter.filter(),
+    )
     if request.app.state.log_queries:
         request.state.told = {"query": body.query}
     answer = await service.answer(ask, _left(request))
@@ -84,6 +94,8 @@ async def search(body: SearchRequest, request: Request) -> SearchResponse:
         score_weights=answers.score_weights(ask),
         num_beams=ask.num_beams,
         version=ask.generation.version,
+        filter=body.filter,
+        num_passing=answer.num_passing,
         milliseconds=round((time.perf_counter() - start) * 1000, 1),
         hits=found,
     )
@@ -173,6 +185,12 @@ def sids(
     if not found.node.num_items:
         raise HTTPException(404, "No item has a SID that begins so.")
     return found
+
+
+@router.get("/filters", tags=["catalogue"], responses=problems())
+def filters(request: Request, limit: Annotated[int, Query(ge=1, le=1000)] = 100) -> Choices:
+    """What a search can be filtered by: categories, brands and sellers of the most items, and the span of prices."""
+    return answers.choices(service_of(request).generation.filters, limit)
 
 
 @router.get("/health", tags=["service"], responses={503: {"model": Health, "description": "It takes no searches."}})

@@ -3,31 +3,21 @@
 import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StrictBool
 
-ItemId = Annotated[str, StringConstraints(min_length=1, max_length=256)]
-UserId = Annotated[str, StringConstraints(min_length=1, max_length=256)]
-
-
-def _whole(value: object) -> object:
-    """JSON knows one kind of number: 10.0 is 10 there."""
-    return int(value) if isinstance(value, float) and value.is_integer() else value
-
-
-WholeNumber = Annotated[int, Field(ge=1, strict=True), BeforeValidator(_whole)]
-
-
-class Strict(BaseModel):
-    """A request: a field that does not exist is a mistake, not something to pass over."""
-
-    model_config = ConfigDict(extra="forbid", str_strip_whitespace=False)
+from onesearch.serve.http.fields import ItemId, Strict, UserId, WholeNumber
+from onesearch.serve.http.filter_schema import FilterParams, SearchFilter
 
 
 class SearchRequest(Strict):
     """A search."""
 
     model_config = ConfigDict(
-        json_schema_extra={"examples": [{"query": "red dress", "user_id": "u12", "k": 10, "explain": True}]}
+        json_schema_extra={
+            "examples": [
+                {"query": "red dress", "user_id": "u12", "k": 10, "explain": True, "filter": {"price_max": 50}}
+            ]
+        }
     )
     query: Annotated[str, Field(min_length=1, description="What the shopper typed.")]
     user_id: Annotated[
@@ -45,9 +35,10 @@ class SearchRequest(Strict):
         StrictBool | None,
         Field(description="Let the reward model re-sort the list; the service's own choice if none."),
     ] = None
+    filter: SearchFilter = SearchFilter()
 
 
-class SearchParams(Strict):
+class SearchParams(FilterParams):
     """The same search in a URL."""
 
     q: Annotated[str, Field(min_length=1, description="What the shopper typed.", examples=["red dress"])]
@@ -61,7 +52,8 @@ class SearchParams(Strict):
     def request(self) -> SearchRequest:
         """As the body of a POST has it."""
         told = self.model_dump(exclude={"q"})
-        return SearchRequest(query=self.q, **told)
+        chosen = {name: told.pop(name) for name in FilterParams.model_fields}
+        return SearchRequest(query=self.q, filter=SearchFilter(**chosen), **told)
 
 
 class SharedKeyword(BaseModel):
@@ -162,6 +154,8 @@ class SearchResponse(BaseModel):
     ]
     num_beams: int
     version: Annotated[str, Field(description="Of the run that answered.")]
+    filter: Annotated[SearchFilter, Field(description="What the items had to be.")]
+    num_passing: Annotated[int, Field(description="Items of the catalogue that pass the filter.")]
     milliseconds: float
     hits: list[Hit]
 
@@ -237,10 +231,9 @@ class ReloadRequest(Strict):
             pattern=r"^[\w-][\w.-]{0,127}$", description="A run folder beside the one that is served; none: the same."
         ),
     ] = None
-    stages: Annotated[
-        list[Annotated[str, Field(max_length=64)]],
-        Field(max_length=8, description="Stages to offer; none: all that are finished."),
-    ] = []
+    stages: list[Annotated[str, Field(max_length=64)]] = Field(
+        default=[], max_length=8, description="Stages to offer; none: all that are finished."
+    )
 
 
 class Served(BaseModel):

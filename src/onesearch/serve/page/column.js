@@ -22,7 +22,7 @@ export class Column {
   /**
    * @param side "left" or "right"
    * @param chosen `{user, stage, sort}`, "" for nobody and the service's own
-   * @param page `{health, users, onchange, onquery, onevent, onerror}`
+   * @param page `{health, users, filter, beside, onchange, onquery, onevent, onerror}`
    */
   constructor(side, chosen, page) {
     Object.assign(this, { side, chosen, page, hits: null, answer: null, request: null });
@@ -76,7 +76,7 @@ export class Column {
     try {
       const { user, stage, sort } = this.chosen;
       const rerank = sort && this.page.health.can_rerank ? sort === "reward" : null;
-      const body = { query, user_id: user || null, stage: stage || null, rerank, k: K, explain: true };
+      const body = { query, user_id: user || null, stage: stage || null, rerank, filter: this.page.filter(), k: K, explain: true };
       this.answer = await ask("search", { body, signal: this.request.signal });
       this.show(this.answer);
       return this.answer;
@@ -97,8 +97,8 @@ export class Column {
   }
 
   /** What stands above an answer. */
-  about({ hits, reads_users, score_weights }) {
-    if (!hits.length) return say("empty");
+  about({ hits, num_passing, reads_users, score_weights }) {
+    if (!hits.length) return say(num_passing ? "empty" : "nonePasses");
     if (this.chosen.user && !reads_users) return say("anonymous");
     return this.page.health.can_rerank ? say("formula", score_weights) : "";
   }

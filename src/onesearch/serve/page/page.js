@@ -3,15 +3,17 @@
 import { ask, Refused, useKey } from "./api.js";
 import { Column, own, you } from "./column.js";
 import { make } from "./dom.js";
+import { Filters } from "./filters.js";
 import { choose, current, say } from "./strings.js";
 
 const CHOICES = ["user", "stage", "sort"];
 const $ = (id) => document.getElementById(id);
 const address = new URLSearchParams(location.search);
-const page = { health: null, users: [], columns: [] };
+const page = { health: null, users: [], columns: [], filters: null };
 
 Object.assign(page, {
   isCompared: () => address.get("compare") === "1",
+  filter: () => page.filters.body,
   beside: (column) => (column.side === "right" ? page.columns[0]?.answer : undefined),
   onchange: (column) => {
     remember();
@@ -64,7 +66,8 @@ async function search(columns = page.columns) {
     const milliseconds = columns.reduce((sum, column) => sum + column.answer.milliseconds, 0);
     const ids = new Set(left.answer.hits.map((hit) => hit.item_id));
     const shared = right?.answer?.hits.filter((hit) => ids.has(hit.item_id)).length;
-    status(right ? say("foundBoth", shared, ids.size) : say("found", ids.size, milliseconds));
+    const passing = (page.filters.number && left.answer.num_passing) || null;
+    status(right ? say("foundBoth", shared, ids.size) : say("found", ids.size, milliseconds, passing));
   } catch (error) {
     page.onerror(error);
   }
@@ -102,6 +105,7 @@ function speak(language) {
     button.setAttribute("aria-pressed", String(button.dataset.language === current())));
   if (page.health) $("served").textContent = say("served", page.health);
   status();
+  page.filters?.draw();
   page.columns.forEach((column) => column.draw());
 }
 
@@ -110,6 +114,9 @@ async function start() {
     page.health = await ask("health");
     $("query").maxLength = page.health.max_query_length;
     page.users = (await ask("users", { limit: 30 })).users;
+    const refine = () => (page.columns[0].answer ? search() : remember());
+    page.filters = new Filters(address, await ask("filters"), refine);
+    $("filters").replaceChildren(page.filters.element);
     $("key").hidden = true;
     arrange();
     speak(current());
