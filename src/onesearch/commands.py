@@ -185,6 +185,27 @@ def search(
     Console(markup=False).print(table)  # a title may hold [brackets]
 
 
+def export(run: Path, stage: str | None = None, folder: Path | None = None, num_checked: int = 32) -> None:
+    """Write a stage's generator as ONNX, and check that it searches as torch does.
+
+    Each stage's folder in the run is a Hugging Face folder as it is.
+
+    Args:
+        run: the run folder.
+        stage: whose generator; the last one that is trained when not given.
+        folder: where to; RUN/onnx when not given.
+        num_checked: searches of the test split that both answer.
+    """
+    from onesearch.serve.onnx import export_run
+
+    folder = folder or run / "onnx"
+    facts = export_run(run, folder, stage, num_checked)
+    Console(markup=False, soft_wrap=True).print(
+        f"{folder}: {facts['num_same_lists']} of {facts['num_searches']} searches have the same list as with torch, "
+        f"scores differ by {facts['largest_difference']:.1e} at most"
+    )
+
+
 def serve(
     run: Path = Path("runs/demo"),
     stages: list[str] | None = None,
@@ -285,6 +306,7 @@ VERBS: list[Callable[..., Any] | type] = [
     samples,
     search,
     serve,
+    export,
 ]
 
 EPILOG = "One stage alone: onesearch {fit,validate,test,predict} --config configs/STAGE.yaml --run RUN"

@@ -1,7 +1,7 @@
 """The generator as two graphs, to be exported: one reads prompts, the other writes one more code of each beam.
 
-    PromptGraph   prompts                        → keys and values of the prompts, a pair a layer
-    StepGraph     tokens so far, keys and values → log-probabilities of the next code; keys and values of the tokens so far
+    PromptGraph   prompts                          → keys and values of the prompts, a pair a layer
+    StepGraph     tokens so far, keys and values   → log-probabilities of the next code, keys and values of the tokens
 
 Beam search stays outside: whoever runs the graphs keeps the best valid codes and hands the beams' keys and values back
 in their new order, as `serve.onnx` does.
@@ -45,7 +45,7 @@ class PromptGraph(nn.Module):
     def forward(
         self, input_ids: Tensor, attention_mask: Tensor, history: Tensor, listed: Tensor, places: Tensor
     ) -> tuple[Tensor, ...]:
-        """`unseen` [B, 1, 1, L], keys and values [B, h, L, d] layer by layer, the copier's keys [B, L, H] if it has any."""
+        """`unseen` [B, 1, 1, L], keys and values [B, h, L, d] layer by layer, the copier's keys [B, L, H] if any."""
         encoded = self.generator.encode(PromptBatch(input_ids, attention_mask, history, listed, places))
         memory = self.step.read(encoded.hidden, attention_mask)
         pairs = (part for pair in memory.layers for part in pair)

@@ -1,13 +1,17 @@
 """The generator in ONNX: exported, checked against torch, and searched with by ONNX Runtime.
 
-    FOLDER/prompt.onnx     reads prompts          models/graphs.py, `PromptGraph`
-    FOLDER/step.onnx       writes one more code   `StepGraph`
-    FOLDER/onnx.json       start token, layers' sizes, where their tokens begin
+    FOLDER/prompt.onnx     reads prompts          `models.graphs.PromptGraph`
+    FOLDER/step.onnx       writes one more code   `models.graphs.StepGraph`
+    FOLDER/onnx.json       start token, the first token of SIDs, sizes of the layers
 
-Batch, beams, lengths and the number of codes so far are free; weights are float32.
+Batch, beams, lengths and the number of codes so far are free; weights are float32. The prompt is written, and the trie
+walked, by whoever runs them: `OnnxScorer` is how.
 """
 
 import json
+import warnings
+from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +21,63 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.export import Dim
 
+from onesearch.artifacts import ArtifactError, writing
+from onesearch.decoding.beam import beam_search
+from onesearch.log.prepared import Log
 from onesearch.models.generator import Generator
 from onesearch.models.graphs import PromptGraph, StepGraph
+from onesearch.serve.engine import SearchEngine, trained
 from onesearch.sid.spec import SidSpec
 from onesearch.types import PromptBatch, UserError
 
 OPSET = 18
-PROMPT = PromptBatch._fields
+PACKAGES = ("onnx", "onnxscript", "onnxruntime")
+MOST_APART = 1e-3
+"""Nats between the scores of torch and of ONNX Runtime; they come to some 1e-5."""
+
+
+def export_run(run: Path, folder: Path, stage: str | None = None, num_checked: int = 32) -> dict[str, Any]:
+    """Export the generator of a stage and search with both, torch and ONNX Runtime; nothing is left where they differ.
+
+    Args:
+        run: the run folder.
+        folder: where to.
+        stage: the last one that is trained when None.
+        num_checked: searches of the test split that both answer.
+
+    Returns:
+        What was compared.
+
+    Raises:
+        UserError: a package is missing, the generator cannot be exported, or the two differ.
+    """
+    if missing := [package for package in PACKAGES if find_spec(package) is None]:
+        raise UserError(f"ONNX needs {', '.join(missing)}: install them with pip install 'onesearch[onnx]'.")
+    engine = SearchEngine.open(run, stage)
+    facts: dict[str, Any] = {}
+    with writing(folder, "onnx", [run / (stage or trained(run)[-1])], facts=facts) as temporary:
+        export_onnx(engine.generator, temporary)
+        facts |= check(OnnxGenerator(temporary), engine, Log.open(run / "log"), num_checked)
+    return facts
+
+
+@torch.inference_mode()
+def check(exported: "OnnxGenerator", engine: SearchEngine, log: Log, num_searches: int) -> dict[str, Any]:
+    """Let both answer the first searches of the test split.
+
+    Raises:
+        ArtifactError: a score differs by more than `MOST_APART`.
+    """
+    contexts = [context for context, _ in zip(log.contexts("test"), range(num_searches), strict=False)]
+    wanted = engine.beams(contexts)
+    found = beam_search(exported.scorer(engine.batch(contexts)), engine.trie, engine.num_beams)
+    apart = float((found.scores - wanted.scores).abs().max())
+    if apart > MOST_APART:
+        raise ArtifactError(
+            f"The exported generator scores SIDs {apart:.1e} nats apart from torch: nothing was written."
+        )
+    alike = int((found.codes == wanted.codes).all(-1).all(-1).sum())
+    return {"num_searches": len(contexts), "num_same_lists": alike, "largest_difference": apart}
 
 
 def export_onnx(generator: Generator, folder: Path) -> None:
@@ -31,48 +85,41 @@ def export_onnx(generator: Generator, folder: Path) -> None:
 
     Args:
         generator: an encoder-decoder in evaluation mode, on the CPU.
-        folder: made where it is not there.
+        folder: that is there.
 
     Raises:
-        UserError: the generator has no step to export, or what exports is not installed.
+        UserError: the generator has no step to export.
     """
-    try:
-        import onnxscript  # noqa: F401
-    except ImportError as error:
-        raise UserError("Exporting to ONNX needs onnx and onnxscript: pip install 'onesearch[onnx]'.") from error
-    folder.mkdir(parents=True, exist_ok=True)
-    prompt = _example(generator)
-    graph = PromptGraph(generator)
-    free = [{0: Dim.DYNAMIC, 1: Dim.DYNAMIC}] * len(PROMPT)
-    free[PROMPT.index("history")] = {0: Dim.DYNAMIC, 2: Dim.DYNAMIC}
+    prompt, graph = _example(generator), PromptGraph(generator)
     unseen, *rest = graph(*prompt)
-    num_pairs = 2 * len(graph.step.blocks)
-    pairs, copier_keys = rest[:num_pairs], rest[num_pairs:]
-    names = [f"{part}_{layer}" for layer in range(num_pairs // 2) for part in ("keys", "values")]
+    num_parts = 2 * len(graph.step.blocks)
+    pairs, copier_keys = rest[:num_parts], rest[num_parts:]
+    names = [f"{part}_{layer}" for layer in range(num_parts // 2) for part in ("keys", "values")]
     of_prompts = ["unseen", *(f"prompt_{name}" for name in names), *(["copier_keys"] if copier_keys else [])]
-    _export(graph, tuple(prompt), free, list(PROMPT), of_prompts, folder / "prompt.onnx")
+    free = [{0: Dim.DYNAMIC, 2 if name == "history" else 1: Dim.DYNAMIC} for name in PromptBatch._fields]
+    _export(graph, prompt, free, PromptBatch._fields, of_prompts, folder / "prompt.onnx")
 
+    vocabulary, start = generator.vocabulary, generator.architecture.start_token
     num_beams, level = 3, 2  # not 0 or 1, which an export would take for constants
+    codes = torch.zeros(len(prompt.input_ids), num_beams, vocabulary.spec.num_layers, dtype=torch.int64)
+    tokens = vocabulary.sid_tokens(codes)[..., :level]
+    written = torch.cat([torch.full_like(tokens[..., :1], start), tokens], -1)
     width = pairs[0].shape[1] * pairs[0].shape[-1]
-    start = generator.architecture.start_token
-    codes = generator.vocabulary.sid_tokens(torch.zeros(2, num_beams, generator.vocabulary.spec.num_layers).long())
-    written = torch.cat([torch.full((2, num_beams, 1), start), codes[..., :level]], -1)
-    past = [torch.zeros(2, num_beams, level, width) for _ in pairs]
+    past = [torch.zeros(*written.shape[:2], level, width) for _ in pairs]
+    batch, beams, any_size = Dim("batch"), Dim("beams"), Dim.DYNAMIC  # by name: prompts and beams share the batch
+    of_prompt, of_beams, both = {0: batch, 2: any_size}, {0: batch, 1: beams, 2: any_size}, {0: batch, 1: any_size}
     inputs = (written, unseen, pairs, past, prompt.listed, *copier_keys)
-    batch, beams, every = Dim("batch"), Dim("beams"), Dim.DYNAMIC  # by name: prompts and beams have the same batch
-    both, of_prompt = {0: batch, 1: every}, {0: batch, 2: every}
-    of_beams = {0: batch, 1: beams, 2: every}
-    shapes = (of_beams, {0: batch, 3: every}, [of_prompt] * num_pairs, [of_beams] * num_pairs, both)
-    told = ["written", "unseen", *of_prompts[1 : num_pairs + 1], *(f"past_{name}" for name in names), "listed"]
+    free_too = [of_beams, {0: batch, 3: any_size}, [of_prompt] * num_parts, [of_beams] * num_parts]
+    free_too += [both] * (len(inputs) - len(free_too))
+    told = ["written", *of_prompts[: num_parts + 1], *(f"past_{name}" for name in names), "listed"]
+    told += of_prompts[num_parts + 1 :]
     outputs = ["log_probs", *(f"new_{name}" for name in names)]
-    free_too, told_too = ([both], ["copier_keys"]) if copier_keys else ([], [])
-    _export(StepGraph(generator), inputs, [*shapes, *free_too], [*told, *told_too], outputs, folder / "step.onnx")
-    spec = generator.vocabulary.spec
+    _export(StepGraph(generator), inputs, free_too, told, outputs, folder / "step.onnx")
     settings = {
         "start_token": start,
-        "first_sid_token": generator.vocabulary.level_slice(0).start,
-        "rq_sizes": spec.rq_sizes,
-        "opq_sizes": spec.opq_sizes,
+        "first_sid_token": vocabulary.level_slice(0).start,
+        "rq_sizes": vocabulary.spec.rq_sizes,
+        "opq_sizes": vocabulary.spec.opq_sizes,
     }
     (folder / "onnx.json").write_text(json.dumps(settings, indent=1), "utf-8")
 
@@ -89,36 +136,38 @@ def _example(generator: Generator) -> PromptBatch:
 
 
 def _export(
-    graph: nn.Module, inputs: tuple[Any, ...], free: Any, names: list[str], outputs: list[str], path: Path
+    graph: nn.Module, inputs: tuple[Any, ...], free: Any, names: Sequence[str], outputs: Sequence[str], path: Path
 ) -> None:
-    torch.onnx.export(
-        graph.eval(),
-        inputs,
-        path,
-        input_names=names,
-        output_names=outputs,
-        dynamic_shapes=tuple(free),
-        opset_version=OPSET,
-        dynamo=True,
-        external_data=False,
-        verbose=False,
-    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the exporter's own parts
+        torch.onnx.export(
+            graph.eval(),
+            tuple(inputs),
+            path,
+            input_names=names,
+            output_names=outputs,
+            dynamic_shapes=tuple(free),
+            opset_version=OPSET,
+            dynamo=True,
+            external_data=False,
+            verbose=False,
+        )
 
 
 class OnnxGenerator:
-    """Exported graphs in ONNX Runtime."""
+    """Exported graphs in ONNX Runtime.
+
+    Args:
+        folder: what `export_onnx` wrote.
+    """
 
     def __init__(self, folder: Path) -> None:
-        try:
-            import onnxruntime
-        except ImportError as error:
-            raise UserError("Running ONNX needs onnxruntime: pip install 'onesearch[onnx]'.") from error
-        if not (folder / "onnx.json").is_file():
-            raise UserError(f"{folder} holds no exported generator: run `onesearch export` first.")
+        import onnxruntime
+
         self.settings = json.loads((folder / "onnx.json").read_text("utf-8"))
         self.spec = SidSpec(tuple(self.settings["rq_sizes"]), tuple(self.settings["opq_sizes"]))
         options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3
+        options.log_severity_level = 3  # errors
         self.prompt, self.step = (
             onnxruntime.InferenceSession(folder / name, options, providers=["CPUExecutionProvider"])
             for name in ("prompt.onnx", "step.onnx")
