@@ -14,7 +14,7 @@ from onesearch.serve import onnx
 
 @pytest.fixture(scope="module")
 def exported(tiny_run, tmp_path_factory):
-    """Folder of the graphs of the last stage, BART with a copier, as the verb wrote it."""
+    """Folder of the graphs of the last stage, BART, as the verb wrote it."""
     folder = tmp_path_factory.mktemp("export") / "onnx"
     main(["export", "--run", str(tiny_run), "--folder", str(folder), "--num_checked", "5"])
     return folder
@@ -23,7 +23,6 @@ def exported(tiny_run, tmp_path_factory):
 def test_a_run_is_exported_and_searched_with(exported, tiny_run, tiny_engine):
     """The lists are alike; that of a search without a user, too, which the verb did not check."""
     manifest = verify(exported, "onnx", [tiny_run / "sft_personalize"])
-    assert tiny_engine.generator.copier is not None
     assert manifest.facts["num_searches"] == manifest.facts["num_same_lists"] == 5
     assert manifest.facts["largest_difference"] < 1e-4
     contexts = [Log.open(tiny_run / "log").context(None, "red boots")]

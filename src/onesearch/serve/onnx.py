@@ -9,6 +9,7 @@ walked, by whoever runs them: `OnnxScorer` is how.
 """
 
 import json
+import logging
 import warnings
 from collections.abc import Sequence
 from importlib.util import find_spec
@@ -138,6 +139,7 @@ def _example(generator: Generator) -> PromptBatch:
 def _export(
     graph: nn.Module, inputs: tuple[Any, ...], free: Any, names: Sequence[str], outputs: Sequence[str], path: Path
 ) -> None:
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # that torchvision is not there concerns nobody
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the exporter's own parts
         torch.onnx.export(
