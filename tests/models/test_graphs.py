@@ -58,7 +58,7 @@ def test_code_by_code_they_say_what_whole_sids_say(build, vocabulary, listing, m
 
 @torch.no_grad()
 def test_exported_they_search_alike(build, vocabulary, listing, make_prompt, tmp_path):
-    """T5 that copies (BART is exported in tests/serve): other numbers of prompts, tokens and beams than at the export."""
+    """T5 that copies (BART: tests/serve): other numbers of prompts, tokens and beams than at the export."""
     generator = build("t5", copying=True)
     export_onnx(generator, tmp_path)
     exported = OnnxGenerator(tmp_path)
