@@ -10,6 +10,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
+from contextlib import contextmanager
 
 import pytest
 import torch
@@ -42,16 +43,26 @@ def wait_for(holds) -> None:
     raise AssertionError("it never came true")
 
 
+@contextmanager
+def served(run, logged, *options):
+    """A process that serves a run, and its port."""
+    command = [sys.executable, "-m", "onesearch.main", "serve", "--run", str(run), "--port", "0"]
+    command += ["--num_beams", "8", "--threads", "1", "--limits.rate", "0", "--stages", "[sft_personalize]", *options]
+    with logged.open("w") as stderr:
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, text=True, env=os.environ)
+    try:
+        wait_for(lambda: '"serving"' in logged.read_text() or process.poll() is not None)
+        yield process, int(process.stdout.readline().split("http://127.0.0.1:")[1].split()[0])
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+
 def test_from_start_to_end(tiny_run_copy, tmp_path):
     """At a free port; an event is on disk; after SIGHUP a new version answers; SIGTERM under load exits with 0."""
     logged = tmp_path / "log"
-    command = [sys.executable, "-m", "onesearch.main", "serve", "--run", str(tiny_run_copy), "--port", "0"]
-    options = ["--num_beams", "8", "--threads", "1", "--limits.rate", "0", "--stages", "[sft_personalize]"]
-    with logged.open("w") as stderr:
-        process = subprocess.Popen(command + options, stdout=subprocess.PIPE, stderr=stderr, text=True, env=os.environ)
-    try:
-        wait_for(lambda: '"serving"' in logged.read_text() or process.poll() is not None)
-        port = int(process.stdout.readline().split("http://127.0.0.1:")[1].split()[0])
+    with served(tiny_run_copy, logged) as (process, port):
         health = ask(port, "/health")[1]
         assert (health["stages"], health["num_beams"]) == (["sft_personalize"], 8)
         event = {"user_id": "u0", "kind": "click", "item_id": "i03"}
@@ -84,8 +95,6 @@ def test_from_start_to_end(tiny_run_copy, tmp_path):
             shopper.join(20)
         assert set(statuses) <= {200, 503}  # 503 where a search ends before nobody listens any more
         assert set(statuses[:told]) == {200}
-    finally:
-        process.kill()
     lines = [json.loads(line) for line in logged.read_text().splitlines()]
     assert [line["event"] for line in lines if line["event"] != "request"] == [
         "serving",
@@ -93,6 +102,41 @@ def test_from_start_to_end(tiny_run_copy, tmp_path):
         "draining",
         "ended",
     ]
+
+
+async def burst(port: int, num_connections: int) -> list[int]:
+    """Connections that are all open before the first of them asks; the statuses of their answers, 0 for none."""
+    opened = await asyncio.gather(*(asyncio.open_connection("127.0.0.1", port) for _ in range(num_connections)))
+
+    async def search(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> int:
+        writer.write(b"GET /search?q=red+boots HTTP/1.1\r\nHost: shop\r\nConnection: close\r\n\r\n")
+        answer = await asyncio.wait_for(reader.read(), 60)
+        writer.close()
+        return int(answer.split()[1]) if answer else 0
+
+    return await asyncio.gather(*(search(*pair) for pair in opened))
+
+
+def test_sudden_connections_and_a_kill(tiny_run_copy, tmp_path):
+    """A thousand at once are answered, or refused for a full queue; killed and started again it knows what it knew."""
+    with served(tiny_run_copy, tmp_path / "log") as (process, port):
+        event = {"user_id": "u0", "kind": "click", "item_id": "i03"}
+        assert ask(port, "/events", {"events": [event]})[0] == 200
+        statuses = asyncio.run(burst(port, 1000))
+        assert set(statuses) == {200, 503}
+        assert statuses.count(200) >= 128  # as many as the queue holds
+        status, before = ask(port, "/search", {"query": "blue kettle", "user_id": "u0"})
+        assert status == 200
+        process.kill()
+        process.wait()
+        with pytest.raises(OSError):
+            ask(port, "/health")
+    with served(tiny_run_copy, tmp_path / "log") as (_, port):
+        status, after = ask(port, "/search", {"query": "blue kettle", "user_id": "u0"})
+        assert status == 200
+        assert after["hits"] == before["hits"]
+        shopper = ask(port, "/users/u0")[1]
+        assert "i03" in json.dumps(shopper)
 
 
 def test_what_cannot_be_served_is_said(tmp_path, tiny_run, capsys):
