@@ -135,7 +135,8 @@ def floor(generator: Generator, prompts: PromptBatch, codes: Tensor) -> None:
 
 def generate(generator: Generator, prompts: PromptBatch, num_beams: int, **constraint: Any) -> Tensor:
     """Hugging Face's beam search: SIDs [B, K, C]."""
-    written = generator.backbone.generate(
+    model: Any = generator.backbone
+    written = model.generate(
         input_ids=prompts.input_ids,
         attention_mask=prompts.attention_mask,
         num_beams=num_beams,

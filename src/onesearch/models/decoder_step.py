@@ -128,7 +128,7 @@ class DecoderStep:
         """
         num_tokens = past[0][0].shape[2] + 1 if past else 1
         x, grown = self.embed(tokens, num_tokens - 1), []
-        before = past or [None] * len(self.blocks)
+        before: Sequence[KeysAndValues | None] = past or [None] * len(self.blocks)
         for layer in zip(self.blocks, memory.layers, before, self.biases(num_tokens), strict=True):
             block, prompt, seen, bias = layer
             x, pair = block.write(x, prompt, memory.unseen, seen, bias)

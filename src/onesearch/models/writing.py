@@ -58,7 +58,8 @@ class StepByStep(Writing):
         self.past = tuple((self._taken(keys, rows), self._taken(values, rows)) for keys, values in self.past)
 
     def _taken(self, past: Tensor, rows: Tensor) -> Tensor:
-        return past.flatten(0, 1).index_select(0, rows).unflatten(0, (len(past), -1))
+        taken: Tensor = past.flatten(0, 1).index_select(0, rows).unflatten(0, (len(past), -1))
+        return taken
 
     def fork(self, rows: Tensor) -> None:
         """See `Writing`; what is known of the prompts is nobody's."""
