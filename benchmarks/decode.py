@@ -2,7 +2,7 @@
 
     python -m benchmarks.decode [--models width-256 base] [--sids 100000 1000000] [--beams 10 50 128 512]
                                 [--batches 1 8] [--dtypes float32 bfloat16] [--device cpu] [--threads 1] [--rounds 5]
-                                [--no-peers] [--json FILE]
+                                [--no-peers] [--compile] [--json FILE]
     # pip install -e '.[cpu,bench]'
 
 ours              prompt → encoder → beams inside the trie, each layer's slice of the head, as `onesearch serve` does
@@ -17,6 +17,7 @@ children as its layer has codes. They take turns; the round with the least CPU t
 time), since the clock says more of a busy machine than of a search. Peers run where they end within reason: at the
 fewest SIDs and one search, up to 50 beams for the base model, two rounds.
 
+compiled   with --compile: the beams as one graph (`torch.compile`, a CUDA graph on a GPU), beside ours as it is
 choosing   the share of ours that the trie, the mask and the top-k take, measured around their calls
 trie       bytes an item, seconds to build, against a dictionary of prefixes
 """
@@ -44,6 +45,7 @@ from onesearch.decoding.beam import beam_search
 from onesearch.models.generator import FreshGenerator, Generator
 from onesearch.models.history_adapter import HistoryAdapter
 from onesearch.models.scorer import GeneratorScorer
+from onesearch.models.writing import Encoded
 from onesearch.sid.spec import SidSpec
 from onesearch.sid.trie import Trie
 from onesearch.sid.vocabulary import Vocabulary
@@ -103,6 +105,18 @@ def draw_prompts(generator: Generator, batch_size: int) -> PromptBatch:
 def ours(generator: Generator, trie: Trie, prompts: PromptBatch, num_beams: int) -> Tensor:
     """A search: SIDs [B, K, C]."""
     return beam_search(GeneratorScorer(generator, generator.encode(prompts)), trie, num_beams).codes
+
+
+def compiled(generator: Generator, trie: Trie, num_beams: int, device: str) -> Callable[[PromptBatch], Tensor]:
+    """The same search, whose beams are one graph."""
+
+    def beams(hidden: Tensor, attention_mask: Tensor) -> Tensor:
+        return beam_search(GeneratorScorer(generator, Encoded(hidden, attention_mask)), trie, num_beams).codes
+
+    torch._dynamo.reset()
+    mode = "reduce-overhead" if device == "cuda" else "default"
+    graph = torch.compile(beams, fullgraph=True, dynamic=False, mode=mode)
+    return lambda prompts: graph(*generator.encode(prompts)[:2])
 
 
 class Floor(GeneratorScorer):
@@ -245,12 +259,18 @@ def measure(
         searches["prefix function"] = partial(
             generate, generator, prompts, case.num_beams, prefix_allowed_tokens_fn=function
         )
+    if options.compile:
+        search = compiled(generator, trie, case.num_beams, options.device)
+        assert torch.equal(search(prompts), codes), "another list when compiled"
+        searches["compiled"] = partial(search, prompts)
     found = seconds_of(searches, options.rounds, options.device)
     rows = [
         Row(str(case), "ms", 1e3 * found["ours"], 1e3 * seconds, name)
         for name, seconds in found.items()
-        if name != "ours"
+        if name not in ("ours", "compiled")
     ]
+    if options.compile:
+        rows.append(Row(str(case), "ms, compiled", 1e3 * found["compiled"], 1e3 * found["ours"], "ours, not compiled"))
     shares = []
     for _ in range(options.rounds):
         with timed_choice(options.device) as choices:
@@ -292,6 +312,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--no-peers", action="store_true", help="ours and the floor alone")
+    parser.add_argument("--compile", action="store_true", help="the beams as one graph, too")
     parser.add_argument("--json", type=Path, help="write the figures there")
     return parser.parse_args()
 
