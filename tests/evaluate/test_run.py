@@ -8,14 +8,16 @@ import pytest
 
 from handful import copied, refusal
 from onesearch.evaluate.compare import ANONYMOUS, METRICS, SLICES
-from onesearch.evaluate.onesearch import RERANKED, SYSTEMS, steps, trained_stages
+from onesearch.evaluate.onesearch import RERANKED, steps, system_of, trained_stages
 from onesearch.khqe import Khqe
 from onesearch.log.prepared import Log
 from onesearch.main import main
+from onesearch.serve.engine import STAGES
 
+SYSTEMS = [system_of(stage) for stage in STAGES]
 WITHOUT_USERS = "onesearch-dpo-logged" + ANONYMOUS
 LAST = "onesearch-dpo-logged"
-OURS = {*SYSTEMS.values(), WITHOUT_USERS, RERANKED}
+OURS = {*SYSTEMS, WITHOUT_USERS, RERANKED}
 BASELINES = {"popularity", "lookup", "bm25", "cascade", "dense"}
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -23,7 +25,7 @@ PNG = b"\x89PNG\r\n\x1a\n"
 @pytest.fixture(scope="module")
 def run(whole_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of its own: the comparison is written into it."""
-    stages = ("quantizer", "reward", *SYSTEMS)
+    stages = ("quantizer", "reward", *STAGES)
     return copied(whole_run, tmp_path_factory.mktemp("compared") / "run", *stages)
 
 
@@ -67,7 +69,7 @@ def test_differences_are_against_the_best_baseline(compared):
     written = json.loads((compared / "compare.json").read_text("utf-8"))
     value = {(row["system"], row["slice"], row["metric"]): row["value"] for row in written["rows"]}
     steps = [row for row in written["differences"] if row["baseline"] not in BASELINES]
-    stages = list(SYSTEMS.values())
+    stages = SYSTEMS
     pairs = {*zip(stages[1:], stages, strict=False), (LAST, WITHOUT_USERS), (RERANKED, LAST)}
     assert {(row["system"], row["baseline"]) for row in steps} == pairs
     assert len(steps) == 6 * 2 * len(METRICS)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from onesearch.evaluate.compare import ANONYMOUS, OURS
 from onesearch.khqe import Khqe
-from onesearch.serve.engine import STAGES, Ranked, SearchEngine, trained
+from onesearch.serve.engine import Ranked, SearchEngine, trained
 from onesearch.serve.reranker import Reranker
 from onesearch.tasks.personalize import anonymous
 from onesearch.types import SearchContext
@@ -15,9 +15,6 @@ def system_of(folder: str) -> str:
     """How tables and figures call what a stage left."""
     return "onesearch-" + folder.removeprefix("sft_").replace("_", "-")
 
-
-SYSTEMS = {stage: system_of(stage) for stage in STAGES}
-"""Stage → how tables and figures call it."""
 
 RERANKED = f"{OURS}-reranked"
 """The last stage with its lists re-sorted by the reward model."""

@@ -91,7 +91,8 @@ class Generation:
         self.shoppers = Shoppers(log, memory.shoppers)
         self._memory = memory
         fingerprints = [read_manifest(run / stage).fingerprint for stage in engines]
-        self.version = f"{fingerprints[0]}-{current_version(run)}"
+        judge = f"-{read_manifest(run / 'reward').fingerprint[:8]}" if reranker else ""
+        self.version = f"{fingerprints[0]}-{current_version(run)}{judge}"
 
     @classmethod
     def open(

@@ -98,23 +98,14 @@ class Reranker:
         """How many items to ask a beam for when `k` of them are to be shown."""
         return max(k, self.settings.list_size)
 
-    def scores(
-        self,
-        contexts: Sequence[SearchContext],
-        items: Sequence[Sequence[int]],
-        log_probs: Sequence[NDArray[np.float64]] | None = None,
-    ) -> list[NDArray[np.float64]]:
+    def scores(self, contexts: Sequence[SearchContext], items: Sequence[Sequence[int]]) -> list[NDArray[np.float64]]:
         """The reward of each item of each search, an array [X] a list.
 
         Args:
             contexts: B searches.
             items: item rows of each, lists of any lengths.
-            log_probs: log π of each item; where they are given, they count beside the reward.
         """
-        rewards = [np.asarray(found.score) for found in self.judge(contexts, items)]
-        if log_probs is None:
-            return rewards
-        return [self._mixed(*pair) for pair in zip(rewards, log_probs, strict=True)]
+        return [np.asarray(found.score) for found in self.judge(contexts, items)]
 
     @torch.inference_mode()
     def judge(self, contexts: Sequence[SearchContext], items: Sequence[Sequence[int]]) -> list[Judgement]:
@@ -140,13 +131,9 @@ class Reranker:
 
     def _sorted(self, ranked: Ranked, judgement: Judgement, k: int) -> Ranked:
         """What is alike keeps the generator's order."""
-        score = self._mixed(np.asarray(judgement.score), ranked.scores)
+        score = np.asarray(judgement.score) + self.settings.generator_weight * ranked.scores
         order = np.argsort(-score, kind="stable")[:k]
         return ranked._replace(judgement=judgement._replace(score=score)).take(order)
-
-    def _mixed(self, reward: NDArray[np.float64], log_probs: NDArray[np.float64]) -> NDArray[np.float64]:
-        mixed: NDArray[np.float64] = reward + self.settings.generator_weight * log_probs
-        return mixed
 
     def _inputs(self, contexts: Sequence[SearchContext], items: Sequence[Sequence[int]]) -> RewardInput:
         self.khqe.learn(context.query for context in contexts)

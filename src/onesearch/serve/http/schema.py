@@ -153,7 +153,9 @@ class SearchResponse(BaseModel):
         ),
     ]
     num_beams: int
-    version: Annotated[str, Field(description="Of the run that answered.")]
+    version: Annotated[
+        str, Field(description="Of the run that answered: its generator, its catalogue, its reward model if any.")
+    ]
     filter: Annotated[SearchFilter, Field(description="What the items had to be.")]
     num_passing: Annotated[int, Field(description="Items of the catalogue that pass the filter.")]
     milliseconds: float
