@@ -1,6 +1,7 @@
 # make demo     the whole of OneSearch on a simulated marketplace, then three searches
 # make test     every test, with the coverage of src
 # make lint     style, types, layers, spelling
+# make docs     the documentation as a site in site/, every link in it checked
 # make bestbuy DATA=folder [TEST_FROM=2011-09-24]     the whole of OneSearch on the Best Buy clicks
 # make amazon DATA=folder      the three SFT stages on real people's purchase sequences
 #
@@ -14,9 +15,10 @@ BIN := .venv/bin
 # Threads that wait must not spin: beside any other busy process that makes a step many times slower.
 export OMP_WAIT_POLICY ?= PASSIVE
 READY := .venv/.ready
+READY_DOCS := .venv/.ready-docs
 
 .DEFAULT_GOAL := help
-.PHONY: help demo bestbuy amazon test lint
+.PHONY: help demo bestbuy amazon test lint docs
 
 help:
 	@sed -n 's/^# \{0,1\}//p' Makefile
@@ -28,6 +30,10 @@ $(READY): pyproject.toml constraints-cpu.txt
 	@$(PYTHON) -m venv .venv
 	@$(BIN)/pip install -qq --disable-pip-version-check -c constraints-cpu.txt torch
 	@$(BIN)/pip install -qq --disable-pip-version-check -c constraints-cpu.txt -e '.[cpu,dev]'
+	@touch $@
+
+$(READY_DOCS): $(READY)
+	@$(BIN)/pip install -qq --disable-pip-version-check -c constraints-cpu.txt -e '.[docs]'
 	@touch $@
 
 demo: $(READY)
@@ -62,3 +68,7 @@ lint: $(READY)
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 	@$(BIN)/codespell src tests benchmarks configs docs docker slurm *.md
+
+docs: $(READY_DOCS)
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo site/index.html

@@ -226,7 +226,12 @@ def soft_preference(policy: Tensor, reference: Tensor, shares: Tensor, mask: Ten
 
 
 def log_mass(policy: Tensor, mask: Tensor) -> Tensor:
-    """Log-probability that one of a list's SIDs is written, [B]; arguments as in `soft_preference`."""
+    """Log-probability that one of a list's SIDs is written, [B].
+
+    Args:
+        policy: log π_θ of the candidates, [B, X].
+        mask: [B, X] bool, true on candidates that exist.
+    """
     return _existing(policy, mask).logsumexp(-1)
 
 

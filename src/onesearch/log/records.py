@@ -39,6 +39,8 @@ class Reader:
 
     Args:
         delimiter: between the fields of a CSV file.
+        files: how many records of each file were accepted and rejected.
+        rejected: the records that were, with file, line and reason.
     """
 
     delimiter: str = ","

@@ -87,7 +87,7 @@ MICROSECONDS_OF_DAY = 86_400_000_000
 
 
 def table_of(name: str, rows: Sequence[Mapping[str, Any]]) -> pa.Table:
-    """Rows of the canonical table `name` as Arrow; columns that a row leaves out are null."""
+    """The canonical table `name` as Arrow, from its `rows`; columns that a row leaves out are null."""
     return pa.Table.from_pylist(list(rows), schema=SCHEMAS[name])
 
 

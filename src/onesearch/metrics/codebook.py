@@ -71,6 +71,11 @@ def reconstruction_error(embeddings: NDArray[np.floating], decoded: NDArray[np.f
 def codebook_report(codes: Codes, rq_sizes: Sequence[int], opq_sizes: Sequence[int]) -> dict[str, float]:
     """All figures of the codes [N, C] by name: `cur_l1`, `cur_l1_l2`, .., `icr_items`, `icr_sids`, per layer the rest.
 
+    Args:
+        codes: of the items, residual layers first.
+        rq_sizes: codes of each residual layer.
+        opq_sizes: codes of each product layer.
+
     Raises:
         ValueError: no codes, or another number of layers.
     """

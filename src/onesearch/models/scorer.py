@@ -12,7 +12,12 @@ from onesearch.models.writing import Encoded
 
 
 class GeneratorScorer:
-    """Implements `decoding.beam.Scorer` for one batch of encoded prompts."""
+    """Implements `decoding.beam.Scorer` for one batch of encoded prompts.
+
+    Args:
+        generator: the trained model.
+        encoded: what `generator.encode` made of the prompts.
+    """
 
     def __init__(self, generator: Generator, encoded: Encoded) -> None:
         self.generator = generator

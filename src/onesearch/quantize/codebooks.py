@@ -32,6 +32,9 @@ def read_recipe(description: Mapping[str, Any]) -> CodebookRecipe:
 def load_codebook(path: Path) -> Codebook:
     """Read what `Codebook.save` wrote; it gives the same codes as the one that was saved.
 
+    Args:
+        path: a safetensors file.
+
     Raises:
         UserError: the file holds no codebook, or one of a kind that is not known.
     """

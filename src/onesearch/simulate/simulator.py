@@ -20,7 +20,11 @@ from onesearch.simulate.vocabulary import TYPES, Vocabulary, load_vocabulary
 
 
 class Simulator(Source):
-    """A source that makes its log up, from a seed."""
+    """A source that makes its log up, from a seed.
+
+    Args:
+        marketplace: its size, its shape and its seed; the default one when not given.
+    """
 
     def __init__(self, marketplace: Marketplace | None = None) -> None:
         self.marketplace = marketplace or Marketplace()

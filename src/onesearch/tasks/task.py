@@ -22,7 +22,7 @@ class Corpus:
     """What the tasks draw from; items by row, queries normalised."""
 
     queries: Sequence[str]  # distinct, of the fit splits
-    item_texts: Sequence[str]
+    item_texts: Sequence[str]  # title, brand, category, attributes and price of each
     categories: Sequence[str]  # of the items, "Video Games > Xbox 360", "" where unknown
     item_codes: NDArray[np.integer]  # [N, C]
     pairs: Sequence[tuple[str, int]]  # clicked (query, item), repeated as often as clicked
