@@ -28,7 +28,7 @@ BARE = ("models", "decoding", "quantize", "behavior", "losses")
 BARE_ALLOWED = {"torch", "transformers", "numpy", "tokenizers", "safetensors", "onesearch"}
 
 FAISS = "faiss"  # an extra: a plain install has none
-SERVICE = ROOT / "src" / "onesearch" / "serve"  # what is beside the engine there needs the extra `serve`
+SERVICE = ROOT / "src" / "onesearch" / "serve"  # what is beside the engine there needs the extras `serve` and `onnx`
 
 
 def name_of(path: Path) -> str:
@@ -126,12 +126,12 @@ def test_module_says_what_it_is(path: Path) -> None:
 def test_every_import_is_declared() -> None:
     """What src imports is a core dependency, so that a plain install works; faiss, an extra, only inside functions.
 
-    The service has an extra of its own, which nothing outside of its folder imports.
+    The service and the export have extras of their own, which nothing outside of their folder imports.
     """
     distributions = packages_distributions()
     for extras, paths in (
         ((), [path for path in SOURCES if SERVICE not in path.parents]),
-        (("serve",), [path for path in SOURCES if SERVICE in path.parents]),
+        (("serve", "onnx"), [path for path in SOURCES if SERVICE in path.parents]),
     ):
         declared = {canonicalize_name(requirement.name) for requirement in requirements(*extras)}
         names = {name for path in paths for name in imported(path)} - {"onesearch", FAISS}
@@ -161,7 +161,7 @@ def test_pins_cover_the_tested_setup() -> None:
     """constraints-cpu.txt pins each direct dependency of the CPU set-up, inside the range of pyproject.toml."""
     lines = (ROOT / "constraints-cpu.txt").read_text("utf-8").splitlines()
     pins = dict(line.split("==") for line in lines if line and not line.startswith("#"))
-    for requirement in requirements("cpu", "serve", "dev"):
+    for requirement in requirements("cpu", "serve", "onnx", "dev", "docs"):
         assert requirement.specifier.contains(pins[canonicalize_name(requirement.name)]), requirement
 
 
