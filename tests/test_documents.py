@@ -41,11 +41,11 @@ def test_commands_in_the_documents_parse(elsewhere):
     """Verb, options and their values, as `run_command` would read them."""
     lines = shown(stage=False)
     assert {words[0] for _, words in lines} >= {"prepare", "pipeline", "compare", "search", "serve", "report", "ablate"}
+    parsers = [auto_parser(VERBS, as_positional=positional, exit_on_error=False) for positional in (False, True)]
     wrong = []
     for where, words in lines:
-        parser = auto_parser(VERBS, as_positional=words[0] == "search", exit_on_error=False)
         try:
-            parser.parse_args(words)
+            parsers[words[0] == "search"].parse_args(words)
         except Exception as error:
             wrong.append(f"{where}: {' '.join(words)}: {error}")
     assert wrong == []
@@ -126,6 +126,13 @@ def test_python_in_the_documents_compiles(block: Block):
             for alias in node.names:
                 if not hasattr(module, alias.name):
                     importlib.import_module(f"{node.module}.{alias.name}")
+
+
+def test_yaml_in_the_documents_is_yaml():
+    """A mapping each, as configurations are."""
+    found = [block for path in DOCUMENTS for block in blocks(path, "yaml")]
+    assert len(found) > 5
+    assert [block.where for block in found if not isinstance(yaml.safe_load(block.text), dict)] == []
 
 
 @pytest.mark.parametrize("page", ["api.md", "evaluation.md"])
