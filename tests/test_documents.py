@@ -13,7 +13,7 @@ from jsonargparse import auto_parser
 
 from documents import DOCUMENTS, ROOT, Block, blocks, commands, onesearch
 from onesearch.commands import VERBS
-from onesearch.main import STAGE_VERBS
+from onesearch.main import STAGE_VERBS, main
 
 BASH = [block for path in DOCUMENTS for block in blocks(path, "bash")]
 PYTHON = [block for path in DOCUMENTS for block in blocks(path, "python")]
@@ -109,10 +109,8 @@ def test_files_in_the_documents_commands_are_there(elsewhere):
             module = next((word for word in words if word.startswith("benchmarks.")), None)
             if module:
                 source = (ROOT / (module.replace(".", "/") + ".py")).read_text("utf-8")
-                named = [word.strip("-") for word in words if word.startswith("--")]
-                wrong += [
-                    f"{block.where}: {module} --{name}" for name in named if not re.search(rf"\b{name}\b", source)
-                ]
+                named = [word for word in words if word.startswith("--")]
+                wrong += [f"{block.where}: {module} {name}" for name in named if f'"{name}"' not in source]
     assert wrong == []
 
 
@@ -151,6 +149,22 @@ def test_python_in_the_documents_runs(page, tiny_run, tmp_path, monkeypatch, cap
         assert all("<a_" in line for line in printed)
     else:
         assert {row.system for row in results["comparison"].rows} >= {"bm25", "newest"}
+
+
+def test_python_of_the_simulator_runs(tmp_path, monkeypatch):
+    """Both blocks of its page, on a marketplace a tenth as large, which the second one finds as runs/demo."""
+    monkeypatch.chdir(tmp_path)
+    first, second = blocks(ROOT / "docs" / "simulator.md", "python")
+    smaller = {"num_items": 200, "num_users": 100, "num_searches": 500, "num_recommendations": 200, "num_judgments": 50}
+    options = [word for name, value in smaller.items() for word in (f"--marketplace.{name}", str(value))]
+    results = {}
+    exec(re.sub(r"\d_000", "200", first.text.replace("30_000", "500")), results)
+    assert len(results["tables"]["items"]) == 200
+    main(["simulate", "--run", "runs/demo", *options])
+    exec(second.text, results)
+    assert len(results["click"]) == len(results["searches"])
+    assert results["chances"].shape == (200,)
+    assert 0 <= results["chances"].min() < results["chances"].max() < 1
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
