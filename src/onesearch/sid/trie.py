@@ -156,8 +156,8 @@ class Trie:
 
     def to(self, device: torch.device | str) -> "Trie":
         """The same trie with its arrays on `device`."""
-        moved = ([part.to(device) for part in parts] for parts in (self._codes, self._bounds))
-        return self._like(self.sids.to(device), *moved, self._widths)
+        codes, bounds = ([part.to(device) for part in parts] for parts in (self._codes, self._bounds))
+        return self._like(self.sids.to(device), codes, bounds, self._widths)
 
     def _like(
         self, sids: Tensor, codes: Sequence[Tensor], bounds: Sequence[Tensor], widths: list[list[tuple[int, int]]]
