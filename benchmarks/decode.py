@@ -215,7 +215,7 @@ class VectorisedMask(LogitsProcessor):
 
 
 def clock(device: str) -> float:
-    """Seconds that one thread computed; where there are several, or a GPU, which has then done what it was told, time."""
+    """Seconds that the one thread computed; of several, or of a GPU once it has done what it was told, the time."""
     if device == "cuda":
         torch.cuda.synchronize()
     return time.process_time() if device == "cpu" and torch.get_num_threads() == 1 else time.perf_counter()
