@@ -57,7 +57,7 @@ class Preference:
     list_size: int = 20
     labels: Literal["soft", "risen"] = "soft"
     sharpness: float = 1.0
-    num_invalid: int = 0
+    num_invalid: int = 20
 
 
 class PreferenceList(NamedTuple):
