@@ -69,10 +69,7 @@ def test_a_table_is_its_lists_row_by_row(counts, lists):
 
 
 def test_what_no_item_has_is_beside_the_items_of_a_table(counts, lists):
-    """Its SIDs and their log-probabilities, behind those of the items; it weighs as r = 0 does, 1 in a soft list.
-
-    r of the three chosen items: by hand, λ = 0 of the second one, so that its weight is the limit, 3.
-    """
+    """Its SIDs and their log-probabilities, behind those of the items; it weighs the most, in a soft list 1."""
     lists[2] = lists[2]._replace(shares=(0.5, 0.3, 0.2))
     invalid = [np.array([[1, 2], [0, 3]]), np.empty((0, 2), np.int64), np.array([[3, 3]])]
     reference = -torch.arange(18.0).reshape(3, 6)
@@ -83,7 +80,7 @@ def test_what_no_item_has_is_beside_the_items_of_a_table(counts, lists):
             assert row[name] == want[name]
     assert table["invalid"].to_pylist() == [[[1, 2], [0, 3]], [], [[3, 3]]]
     assert table["reference_invalid"].to_pylist() == [[-4, -5], [], [-15]]
-    assert table["invalid_weight"].to_pylist() == pytest.approx([min(3, 1 / reward("boots", 0, 0)), 3, 1])
+    assert table["invalid_weight"].to_pylist() == [3, 3, 1]
     assert alone["invalid"].to_pylist() == alone["reference_invalid"].to_pylist() == [[], [], []]
     assert pair_columns(table).rejected.tolist() == pair_columns(alone).rejected.tolist()
 

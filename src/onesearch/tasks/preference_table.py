@@ -44,7 +44,7 @@ def list_table(
 ) -> pa.Table:
     """One row a list, as the artefact holds it.
 
-    A SID that no item has is worth what an item of L6 is, r = 0: nobody can be shown it.
+    A SID that no item has weighs the most that a pair can: nothing is worse than what nobody can be shown.
 
     Args:
         lists: B lists, each with a rejected item.
@@ -68,7 +68,6 @@ def list_table(
     is_soft = np.array([bool(one.shares) for one in lists])
     weights[np.repeat(is_soft, sizes)] = 1.0  # the reward model's shares say it all
     num_invalid = np.array([len(sids) for sids in invalid] or [0] * len(lists))
-    of_invalid = reward_gap_weight(torch.from_numpy(reward[starts]), torch.zeros(len(lists)), max_weight).numpy()
     places, all_logs = np.arange(reference.shape[1]), reference.double().numpy()
     logs = all_logs[places < sizes[:, None]]
     logs_invalid = all_logs[(places >= sizes[:, None]) & (places < (sizes + num_invalid)[:, None])]
@@ -87,7 +86,7 @@ def list_table(
             "rewards": pa.ListArray.from_arrays(everything, reward),
             "invalid": pa.array([sids.tolist() for sids in invalid] or [[]] * len(lists), _SIDS),
             "reference_invalid": pa.ListArray.from_arrays(unheard, logs_invalid),
-            "invalid_weight": np.where(is_soft, 1.0, of_invalid),
+            "invalid_weight": np.where(is_soft, 1.0, max_weight),
         }
     )
 
