@@ -295,6 +295,28 @@ def test_a_soft_list_is_learnt_where_the_reference_is_tilted_by_the_worth(beta):
     assert torch.autograd.gradcheck(lambda logs: soft_preference(logs, reference, shares, mask, beta), elsewhere)
 
 
+@pytest.mark.parametrize("beta", [0.3, 1.0])
+def test_what_no_item_has_is_only_pushed_down(beta):
+    """Candidates without a chance to be the best, list by list in float64: they stand in the denominator, no more.
+
+    Their gradient is β·softmax > 0, whatever the reference says of them, and the items' take it up: the sum is 0.
+    """
+    generator = torch.Generator().manual_seed(10)
+    policy, reference = (-5 * torch.rand(3, 6, generator=generator, dtype=torch.float64) for _ in range(2))
+    shares = torch.rand(3, 6, generator=generator, dtype=torch.float64)
+    shares[:, 4:] = 0  # the last two are of no item
+    shares /= shares.sum(-1, keepdim=True)
+    policy.requires_grad_()
+    loss = soft_preference(policy, reference, shares, torch.ones(3, 6, dtype=torch.bool), beta)
+    loss.sum().backward()
+    for row in range(3):
+        tilts = [math.exp(beta * (policy[row, i] - reference[row, i]).item()) for i in range(6)]
+        want = -sum(shares[row, i].item() * math.log(tilts[i] / sum(tilts)) for i in range(4))
+        assert loss[row].item() == pytest.approx(want, rel=1e-12)
+        assert policy.grad[row, 4:].tolist() == pytest.approx([beta * tilt / sum(tilts) for tilt in tilts[4:]])
+        assert policy.grad[row].sum().item() == pytest.approx(0, abs=1e-12)
+
+
 def test_soft_lists_survive_padding_and_extremes():
     policy = tensor([[-1e4, -1.0, 0.0], [-2.0, 0.0, 0.0]], requires_grad=True)
     mask = tensor([[True, True, False], [True, False, False]])

@@ -52,9 +52,35 @@ def test_a_batch_by_hand(run, searches, tiny_khqe, tiny_engine):
     assert batch.reference[1 - row].tolist() == [-4.0, -5.0, 0.0]
     assert batch.weights[[row, 1 - row]].tolist() == [[1.5, 0.5], [2.5, 0.0]]
     assert batch.mask[[row, 1 - row]].tolist() == [[True, True], [True, False]]
+    assert batch.shares is None and batch.invalid is None  # written before there were any
     # The prompts are those that the reference answers in a search.
     want = tiny_engine.batch([searches[-1], searches[-2]])
     assert torch.equal(batch.prompt.input_ids[[row, 1 - row]], want.input_ids)
+
+
+def test_what_no_item_has_stands_behind_the_items(tiny_run_copy, searches, tiny_khqe):
+    """A soft list of two items and a SID of none, one of three items alone: the SID is rejected, without a chance."""
+    sid = [7, 5, 3, 3, 3]
+    rows = [
+        {"chosen": "i00", "rejected": ["i01"], "reference_rejected": [-2.0], "weights": [1.0], "shares": [0.7, 0.3]}
+        | {"invalid": [sid], "reference_invalid": [-6.0], "invalid_weight": 1.0, "reference_chosen": -1.0},
+        {"chosen": "i30", "rejected": ["i31", "i32"], "reference_rejected": [-5.0, -7.0], "weights": [1.0, 1.0]}
+        | {"invalid": [], "reference_invalid": [], "invalid_weight": 1.0, "reference_chosen": -4.0}
+        | {"shares": [0.5, 0.3, 0.2]},
+    ]
+    found = [row | {"search_id": searches[place].search_id} for place, row in enumerate(rows)]
+    write_lists(tiny_run_copy, found)
+    data = data_of(tiny_run_copy)
+    data.setup("fit")
+    (batch,) = data.train_dataloader()
+    order = [batch.reference[:, 0].tolist().index(log) for log in (-1.0, -4.0)]
+    codes = tiny_khqe.item_codes
+    assert batch.codes[order].tolist() == [[*codes[[0, 1]].tolist(), sid], codes[[30, 31, 32]].tolist()]
+    assert batch.reference[order].tolist() == [[-1, -2, -6], [-4, -5, -7]]
+    assert batch.weights[order].tolist() == [[1, 1], [1, 1]]
+    torch.testing.assert_close(batch.shares[order], torch.tensor([[0.7, 0.3, 0.0], [0.5, 0.3, 0.2]]))
+    assert batch.mask.all()
+    assert batch.invalid[order].tolist() == [[False, True], [False, False]]
 
 
 def test_searches_to_predict_are_the_latest_answered_ones(tiny_run, searches):

@@ -28,4 +28,3 @@ def test_it_counts_what_it_does_not_hold():
     assert every.num_nodes(0) == 1
     leaves = torch.tensor([0, every.num_sids - 1, 256 * 256])
     assert every.codes(leaves).tolist() == [[0] * 5, [4095, 1023, 511, 255, 255], [0, 0, 1, 0, 0]]
-    assert every.to("cpu") is every

@@ -10,6 +10,7 @@ from onesearch.metrics.preference_gate import (
     PairColumns,
     beam_figures,
     clustered_interval,
+    invalid_figures,
     judge,
     list_figures,
 )
@@ -123,6 +124,14 @@ def test_lists_by_hand():
     assert found["rejected_log_prob"]["mean"] == -3
     assert found["reference_accuracy"] == pytest.approx(2 / 3)
     assert sum(found["reward_gap"]["counts"]) == sum(found["reference_margin"]["counts"]) == 3
+
+
+def test_sids_of_no_item_by_hand():
+    """Three of them over two lists; none at all have no log-probability."""
+    found = invalid_figures(np.array([-4.0, -6.0, -8.0]), 2)
+    assert found["invalid_a_list"] == 1.5
+    assert found["invalid_log_prob"] == pytest.approx({"mean": -6, "p10": -7.6, "p50": -6, "p90": -4.4})
+    assert invalid_figures(np.empty(0), 2) == {"invalid_a_list": 0, "invalid_log_prob": None}
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,8 @@ from transformers import (
     MistralForCausalLM,
     MT5Config,
     MT5ForConditionalGeneration,
+    PegasusConfig,
+    PegasusForConditionalGeneration,
     Qwen2Config,
     Qwen2ForCausalLM,
     T5Config,
@@ -109,9 +111,10 @@ DECODERS = {
 
 PECULIAR = {
     "mistral": lambda size: rotary(size, MistralForCausalLM, MistralConfig, sliding_window=40),
+    "pegasus": lambda size: bart(size, PegasusForConditionalGeneration, PegasusConfig),
     "granite": lambda size: rotary(size, GraniteForCausalLM, GraniteConfig, logits_scaling=8.0),
 }
-"""Decoders with a window of attention, and with scaled logits."""
+"""Decoders with a window of attention, and with scaled logits; an encoder-decoder whose decoder has no step of ours."""
 
 
 @pytest.fixture

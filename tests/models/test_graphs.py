@@ -38,7 +38,7 @@ def test_code_by_code_they_say_what_whole_sids_say(build, vocabulary, listing, m
     codes = torch.tensor([[[1, 2, 1, 0, 1], [3, 0, 0, 2, 1]], [[0, 1, 1, 2, 0], [1, 2, 0, 1, 0]]])
     tokens = vocabulary.sid_tokens(codes)
     want = generator.sid_log_probs(generator.encode(prompt), codes)
-    unseen, *rest = PromptGraph(generator)(*prompt)
+    mask, *rest = PromptGraph(generator)(*prompt)
     graph = StepGraph(generator)
     num_parts = 2 * len(graph.step.blocks)
     pairs, keys = rest[:num_parts], rest[num_parts:]
@@ -46,9 +46,10 @@ def test_code_by_code_they_say_what_whole_sids_say(build, vocabulary, listing, m
     written = torch.full((2, 2, 1), generator.architecture.start_token)
     begin = 0
     for level, size in enumerate(vocabulary.spec.sizes):
-        logs, *past = graph(written, unseen, pairs, past, prompt.listed, *keys)
-        assert torch.isfinite(logs[..., begin : begin + size]).all()
-        assert torch.allclose(logs.exp().sum(-1), torch.ones(2, 2), atol=1e-5)
+        logs, *past = graph(written, mask, pairs, past, prompt.listed, *keys)
+        is_possible = torch.zeros(sum(vocabulary.spec.sizes), dtype=torch.bool)
+        is_possible[begin : begin + size] = True
+        assert torch.equal(torch.isfinite(logs), is_possible.expand_as(logs))
         assert torch.allclose(logs[..., begin : begin + size].exp().sum(-1), torch.ones(2, 2), atol=1e-5)
         found = logs.gather(-1, codes[..., level, None] + begin).squeeze(-1)
         assert torch.allclose(found, want[..., level], atol=1e-4)

@@ -94,7 +94,7 @@ def test_what_is_not_known_to_pack_is_written_apart(build, make_prompt, monkeypa
     """Another kind of encoder-decoder: 14 rows of 5 tokens."""
     generator, codes, rows = build("bart"), sids(7), []
     want = generator.sid_log_probs(generator.encode(make_prompt(TEXT, LONGER)), codes)
-    monkeypatch.setattr(architecture, "PACKABLE", ())
+    monkeypatch.setattr(architecture, "KNOWN", ())
     generator.backbone.get_decoder().register_forward_pre_hook(
         lambda _, __, given: rows.append(tuple(given["input_ids"].shape)), with_kwargs=True
     )

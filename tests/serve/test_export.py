@@ -2,8 +2,10 @@
 
 import shutil
 
+import pyarrow.parquet as pq
 import pytest
 import torch
+from transformers import AutoTokenizer
 
 from onesearch.artifacts import verify
 from onesearch.decoding.beam import beam_search
@@ -25,6 +27,8 @@ def test_a_run_is_exported_and_searched_with(exported, tiny_run, tiny_engine):
     manifest = verify(exported, "onnx", [tiny_run / "sft_personalize"])
     assert manifest.facts["num_searches"] == manifest.facts["num_same_lists"] == 5
     assert manifest.facts["largest_difference"] < 1e-4
+    assert AutoTokenizer.from_pretrained(exported)("red boots")["input_ids"]
+    assert pq.read_table(exported / "items.parquet")["codes"].to_pylist() == tiny_engine.khqe.item_codes.tolist()
     contexts = [Log.open(tiny_run / "log").context(None, "red boots")]
     found = beam_search(onnx.OnnxGenerator(exported).scorer(tiny_engine.batch(contexts)), tiny_engine.trie, 64)
     assert torch.equal(found.codes, tiny_engine.beams(contexts).codes)
@@ -46,6 +50,25 @@ def test_an_export_that_differs_is_not_kept(exported, tiny_run, tmp_path, monkey
         main(["export", "--run", str(tiny_run), "--folder", str(tmp_path / "onnx"), "--num_checked", "1"])
     assert "nothing was written" in capsys.readouterr().err
     assert [path.name for path in (tmp_path / "onnx").iterdir()] == ["mine"]
+
+
+def test_without_a_search_nothing_is_exported(exported, tiny_run, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(onnx, "export_onnx", lambda _, folder: shutil.copytree(exported, folder, dirs_exist_ok=True))
+    with pytest.raises(SystemExit):
+        main(["export", "--run", str(tiny_run), "--folder", str(tmp_path / "onnx"), "--num_checked", "0"])
+    assert "There is no search to check the export by" in capsys.readouterr().err
+    assert not (tmp_path / "onnx").exists()
+
+
+def test_how_far_two_lists_are_apart():
+    """Of SIDs in both the scores; of others how far they stand above the end of the list that has them not.
+
+    (0, 1) differs by .1; (0, 2), which the other does not have, is .5 above its end, and (0, 3) 1.1 above this one's.
+    """
+    wanted = {(0, 1): -1.0, (0, 2): -2.0}
+    assert onnx._apart(wanted, {(0, 1): -1.1, (0, 4): -2.5}) == pytest.approx(0.5)
+    assert onnx._apart(wanted, {(0, 1): -1.1, (0, 2): -2.0}) == pytest.approx(0.1)
+    assert onnx._apart(wanted, {(0, 1): -1.0, (0, 3): -0.9}) == pytest.approx(1.1)
 
 
 def test_missing_packages_are_named(tiny_run, tmp_path, monkeypatch, capsys):

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -119,12 +120,15 @@ async def burst(port: int, num_connections: int) -> list[int]:
 
 def test_sudden_connections_and_a_kill(tiny_run_copy, tmp_path):
     """A thousand at once are answered, or refused for a full queue; killed and started again it knows what it knew."""
-    with served(tiny_run_copy, tmp_path / "log") as (process, port):
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, max(soft, 4096)), hard))
+    num_connections = 1000 if hard >= 4096 else hard // 4
+    with served(tiny_run_copy, tmp_path / "log", "--batching.max_queue", "64") as (process, port):
         event = {"user_id": "u0", "kind": "click", "item_id": "i03"}
         assert ask(port, "/events", {"events": [event]})[0] == 200
-        statuses = asyncio.run(burst(port, 1000))
-        assert set(statuses) == {200, 503}
-        assert statuses.count(200) >= 128  # as many as the queue holds
+        statuses = asyncio.run(burst(port, num_connections))
+        assert set(statuses) <= {200, 503, 504}  # 504: a slow machine, on which the queue's end waits too long
+        assert {200, 503} <= set(statuses)
         status, before = ask(port, "/search", {"query": "blue kettle", "user_id": "u0"})
         assert status == 200
         process.kill()

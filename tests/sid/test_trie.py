@@ -89,11 +89,15 @@ def test_layers_of_any_size():
         Trie(np.array([[0, 0]]), (2**32, 2**32))
 
 
-def test_moving_keeps_the_trie():
-    trie = make_trie()
-    moved = trie.to("cpu")
-    assert moved.num_sids == 4
-    assert moved.children(0, torch.tensor([[0]])).codes.tolist() == [[0, 2]]
+def test_moving_moves_every_array():
+    """To a device that holds no values: whatever is left behind would not be there."""
+    moved = make_trie().to("meta")
+    tensors = [value for value in vars(moved).values() if isinstance(value, torch.Tensor)]
+    tensors += [part for value in vars(moved).values() if isinstance(value, list) for part in value]
+    on_device = [part.device.type for part in tensors if isinstance(part, torch.Tensor)]
+    assert on_device == ["meta"] * 7  # SIDs; codes and bounds of three depths
+    children = moved.children(0, torch.zeros(1, 1, dtype=torch.int64, device="meta"))
+    assert children.codes.shape == make_trie().children(0, torch.zeros(1, 1, dtype=torch.int64)).codes.shape
 
 
 @pytest.mark.parametrize(

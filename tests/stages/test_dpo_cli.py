@@ -10,7 +10,7 @@ import pytest
 from handful import CONFIGS, NUM_FIT, copied, facts, fingerprint, launch, logged, overlays, refusal
 from onesearch.artifacts import verify
 from onesearch.log.prepared import Log
-from onesearch.stages.dpo import Preference
+from onesearch.tasks.preference import Preference
 
 PHASES = ("dpo_hybrid", "dpo_logged")
 
@@ -44,11 +44,11 @@ def test_training_starts_at_the_reference(logged_run, lists, phase):
     """Before the first step π = π_ref, so every reward r̂ is 0, all lists are one batch, and by the formula
 
     L = mean(softplus(log Σ_l exp(w_l·δ)) − α·log π_ref(i_w)), which for δ = 0 is mean(ln(1 + X) − α·log π_ref(i_w));
-    of soft lists, mean(ln(1 + X) − α·log Σ_i π_ref(i)).
+    of soft lists, mean(ln(1 + X) − α·log Σ_i π_ref(i)), the sum over items. X: rejected items and SIDs of no item.
     """
     settings = Preference()
     start = [
-        math.log1p(sum(math.exp(weight * settings.delta) for weight in row["weights"]))
+        math.log1p(sum(math.exp(weight * settings.delta) for weight in row["weights"]) + len(row["invalid"]))
         - settings.alpha * (_log_mass(row) if row["shares"] else row["reference_chosen"])
         for row in lists[phase]
     ]

@@ -18,15 +18,18 @@ from onesearch.metrics.chosen_fall import Alarm
 from onesearch.metrics.preference_gate import Gate
 from onesearch.models.generator import FreshDecoder
 from onesearch.serve.engine import SearchEngine, trained
-from onesearch.stages.dpo import LoggedDpo, Preference
+from onesearch.stages.dpo import LoggedDpo
 from onesearch.stages.sft import SftStage
 from onesearch.stages.stage import Optimization
 from onesearch.tasks.personalize import SearchToItem
+from onesearch.tasks.preference import Preference
 from onesearch.types import UserError
 
+ITEMS_ALONE = Preference(num_invalid=0)
 
-def stage_of(run, name="dpo_logged", init_from="sft_personalize", lr=1e-3, **options):
-    return LoggedDpo(run, name, init_from, num_beams=4, optimization=Optimization(lr=lr), **options)
+
+def stage_of(run, name="dpo_logged", init_from="sft_personalize", lr=1e-3, preference=ITEMS_ALONE, **options):
+    return LoggedDpo(run, name, init_from, preference, num_beams=4, optimization=Optimization(lr=lr), **options)
 
 
 def data_of(stage, batch_size=64, **options):
@@ -125,6 +128,73 @@ def test_logged_figures(run, fit_stage):
         assert got[f"train/{name}"] == pytest.approx(float(value), rel=1e-4, abs=1e-5), name
     assert got["train/rewards/margins"] == pytest.approx(0.75, abs=1e-4)  # 0.5 · 1.5, the reference's step
     assert got["train/rewards/rejected"] == pytest.approx(0, abs=1e-4)
+
+
+def rows_of(run):
+    return pq.read_table(run / "dpo_logged_lists" / "lists.parquet").to_pylist()
+
+
+def test_a_list_may_reject_what_no_item_has(run, tiny_khqe, tiny_engine, tiny_log):
+    """At most three SIDs outside the catalogue, with the probability that the reference gives to each.
+
+    The items are those of lists that hold items alone, which `run` has: there, nothing is beside them.
+    """
+    without = rows_of(run)
+    assert all(row["invalid"] == row["reference_invalid"] == [] for row in without)
+    write_lists(stage_of(run, preference=Preference(num_invalid=3)))
+    rows, taken = rows_of(run), {tuple(codes) for codes in tiny_khqe.item_codes.tolist()}
+    search_of = {context.search_id: context for context in tiny_log.contexts("train")}
+    for row, alone in zip(rows, without, strict=True):
+        assert not taken & {tuple(sid) for sid in row["invalid"]}
+        assert len({tuple(sid) for sid in row["invalid"]}) == len(row["reference_invalid"]) <= 3
+        assert row["rejected"] == alone["rejected"]
+        assert row["reference_rejected"] == pytest.approx(alone["reference_rejected"], abs=1e-4)
+    with torch.no_grad():
+        for row in [row for row in rows if row["invalid"]][:5]:
+            encoded = tiny_engine.generator.eval().encode(tiny_engine.batch([search_of[row["search_id"]]]))
+            logs = tiny_engine.generator.sid_log_probs(encoded, torch.tensor([row["invalid"]])).sum(-1)[0]
+            assert row["reference_invalid"] == pytest.approx(logs.tolist(), abs=1e-4)
+    figures = json.loads((run / "dpo_logged_lists" / "gate.json").read_text("utf-8"))
+    assert figures["invalid_a_list"] == pytest.approx(np.mean([len(row["invalid"]) for row in rows]))
+    assert figures["invalid_a_list"] > 1
+
+
+@pytest.mark.parametrize("is_soft", [True, False])
+def test_what_no_item_has_is_rejected_and_not_kept(run, fit_stage, is_soft):
+    """The losses of a step from the batch, list by list in float64; then a few steps take probability from these SIDs.
+
+    The anchor of a soft list is the mass of its items alone; in figures of rejected items none of these SIDs counts.
+    """
+    settings = Preference(beta=0.5, alpha=0.3, num_invalid=3)
+    write_lists(stage_of(run, preference=settings))
+    stage, noted = stage_of(run, lr=3e-3, preference=settings), Noted()
+    data = data_of(stage)
+    data.setup("fit")
+    if is_soft:
+        data.lists = [
+            row._replace(shares=[1 / len(row.items)] * len(row.items) + [0.0] * len(row.invalid)) for row in data.lists
+        ]
+    data.setup = lambda stage: None
+    fit_stage(stage, data, epochs=6, callbacks=[noted], limit_val_batches=0)
+    (got, batch), *_, (last, _) = noted.steps
+    policy, nll, preference, items = batch.reference.double(), [], [], []  # at the start π = π_ref, r̂ = 0
+    for logs, mask, invalid, weights in zip(policy, batch.mask, batch.invalid, batch.weights, strict=True):
+        of_items = [logs[0].item(), *logs[1:][mask & ~invalid].tolist()]
+        count = 1 + int(mask.sum())
+        items += of_items[1:]
+        if is_soft:
+            preference.append(math.log(count))
+            nll.append(-math.log(sum(map(math.exp, of_items))))
+        else:
+            preference.append(math.log1p(sum(1.0 for _ in weights[mask])))
+            nll.append(-of_items[0])
+    assert batch.invalid.any()
+    assert got["train/preference_loss"] == pytest.approx(np.mean(preference), rel=1e-4)
+    assert got["train/nll_loss"] == pytest.approx(np.mean(nll), rel=1e-4)
+    assert got["train/logps/rejected"] == pytest.approx(np.mean(items), rel=1e-4)
+    assert got["train/logps/invalid"] == pytest.approx(policy[:, 1:][batch.invalid].mean().item(), rel=1e-4)
+    assert got["train/rewards/invalid"] == pytest.approx(0, abs=1e-4)
+    assert last["train/rewards/invalid"] < min(-0.01, last["train/rewards/rejected"])
 
 
 def test_the_alarm_speaks_once_or_stops(run, fit_stage):

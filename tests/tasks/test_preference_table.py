@@ -68,6 +68,23 @@ def test_a_table_is_its_lists_row_by_row(counts, lists):
     assert rows[2]["weights"] == [0.0, 0.0]
 
 
+def test_what_no_item_has_is_beside_the_items_of_a_table(counts, lists):
+    """Its SIDs and their log-probabilities, behind those of the items; it weighs the most, in a soft list 1."""
+    lists[2] = lists[2]._replace(shares=(0.5, 0.3, 0.2))
+    invalid = [np.array([[1, 2], [0, 3]]), np.empty((0, 2), np.int64), np.array([[3, 3]])]
+    reference = -torch.arange(18.0).reshape(3, 6)
+    table = list_table(lists, reference, counts, ITEM_IDS, 3.0, invalid)
+    alone = list_table(lists, reference, counts, ITEM_IDS, 3.0)
+    for row, want in zip(table.to_pylist(), alone.to_pylist(), strict=True):
+        for name in want.keys() - {"invalid", "reference_invalid"}:
+            assert row[name] == want[name]
+    assert table["invalid"].to_pylist() == [[[1, 2], [0, 3]], [], [[3, 3]]]
+    assert table["reference_invalid"].to_pylist() == [[-4, -5], [], [-15]]
+    assert table["invalid_weight"].to_pylist() == [3, 3, 1]
+    assert alone["invalid"].to_pylist() == alone["reference_invalid"].to_pylist() == [[], [], []]
+    assert pair_columns(table).rejected.tolist() == pair_columns(alone).rejected.tolist()
+
+
 def test_pairs_of_a_table(counts, lists):
     """Each rejected item beside its chosen one, of the lists in their order."""
     reference = -torch.arange(12.0).reshape(3, 4)

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import lightning
-import numpy as np
 import pyarrow.parquet as pq
 import torch
 from torch.utils.data import DataLoader
@@ -32,6 +31,7 @@ class PreferenceRow(NamedTuple):
     reference: list[float]
     weights: list[float]
     shares: list[float] | None
+    invalid: list[list[int]]  # SIDs that no item has, rejected behind the items; reference and weights hold them, too
 
 
 class PreferenceData(lightning.LightningDataModule):
@@ -125,27 +125,29 @@ class PreferenceData(lightning.LightningDataModule):
             PreferenceRow(
                 place_of[row["search_id"]],
                 [log.row_of[item] for item in (row["chosen"], *row["rejected"])],
-                [row["reference_chosen"], *row["reference_rejected"]],
-                row["weights"],
+                [row["reference_chosen"], *row["reference_rejected"], *row.get("reference_invalid", [])],
+                [*row["weights"], *[row.get("invalid_weight", 0.0)] * len(row.get("invalid", []))],
                 row.get("shares"),
+                row.get("invalid", []),  # lists of an earlier version have none
             )
             for row in pq.read_table(self.run / f"{self.name}_lists" / "lists.parquet").to_pylist()
         ]
         self.khqe.learn(self.searches.take([row.search for row in self.lists]).queries_seen())
 
     def _batch(self, rows: list[PreferenceRow]) -> PreferenceBatch:
-        width = max(len(row.items) for row in rows)
-        # Padding repeats the chosen item: a valid SID that the mask takes out of the loss.
-        items = np.array([row.items + row.items[:1] * (width - len(row.items)) for row in rows])
+        width = max(len(row.reference) for row in rows)
+        sids = [self.khqe.item_codes[row.items].tolist() + row.invalid for row in rows]
         prompts = [self.writer.search(self.searches[row.search]) for row in rows]
         pad = self.writer.tokenizer.pad_token_id
         return PreferenceBatch(
             prompt=collate_prompts(prompts, self.khqe.item_codes, pad),
-            codes=torch.from_numpy(self.khqe.item_codes[items]),
+            # Padding repeats the chosen item: a valid SID that the mask takes out of the loss.
+            codes=torch.tensor([row + row[:1] * (width - len(row)) for row in sids]),
             reference=_padded([row.reference for row in rows], width),
             weights=_padded([row.weights for row in rows], width - 1),
             mask=torch.tensor([[place < len(row.weights) for place in range(width - 1)] for row in rows]),
             shares=_padded([row.shares or [1.0] for row in rows], width) if any(row.shares for row in rows) else None,
+            invalid=_invalid(rows, width) if any(row.invalid for row in rows) else None,
         )
 
 
@@ -173,3 +175,7 @@ class _Order(Shuffled):
 
 def _padded(rows: list[list[float]], width: int) -> torch.Tensor:
     return torch.tensor([row + [0.0] * (width - len(row)) for row in rows])
+
+
+def _invalid(rows: list[PreferenceRow], width: int) -> torch.Tensor:
+    return torch.tensor([[len(row.items) <= place < len(row.reference) for place in range(1, width)] for row in rows])

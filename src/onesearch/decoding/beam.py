@@ -4,7 +4,8 @@
 
 Each layer's probabilities are normalised over the layer's whole slice of codes, as in training; the trie only forbids.
 Knows no model class and no text: a scorer hands over log-probabilities, whatever computes them. The shapes depend on
-the trie and the beam width alone, not on the scores, so that nothing waits for the device.
+the trie and the beam width alone, not on the scores, so that nothing waits for the device and a whole search can be
+one graph.
 """
 
 from typing import NamedTuple, Protocol
@@ -12,7 +13,7 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from onesearch.sid.trie import Trie
+from onesearch.sid.trie import SidTree
 from onesearch.types import UserError
 
 FLOOR = -1e6
@@ -52,7 +53,7 @@ class Beams(NamedTuple):
     leaves: Tensor  # [B, K] int64, the row of each SID in `trie.sids`
 
 
-def beam_search(scorer: Scorer, trie: Trie, num_beams: int) -> Beams:
+def beam_search(scorer: Scorer, trie: SidTree, num_beams: int) -> Beams:
     """Find the most probable valid SIDs; equal scores are ranked by the lexicographic order of the SIDs.
 
     Args:
@@ -79,7 +80,7 @@ def beam_search(scorer: Scorer, trie: Trie, num_beams: int) -> Beams:
 
 
 def _extend(
-    trie: Trie, depth: int, nodes: Tensor, scores: Tensor, log_probs: Tensor, num_kept: int
+    trie: SidTree, depth: int, nodes: Tensor, scores: Tensor, log_probs: Tensor, num_kept: int
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Grow every beam by every valid code and keep the best: (parents, codes, nodes, scores), each [B, num_kept]."""
     children = trie.children(depth, nodes)

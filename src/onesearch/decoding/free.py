@@ -12,11 +12,11 @@ from math import prod
 import torch
 from torch import Tensor
 
-from onesearch.sid.trie import Children, Trie
+from onesearch.sid.trie import Children
 
 
-class EverySid(Trie):
-    """A `Trie` of all K_1·…·K_C SIDs.
+class EverySid:
+    """A `SidTree` of all K_1·…·K_C SIDs.
 
     Args:
         sizes: codes of each layer (`SidSpec.sizes`); less than 2⁶³ SIDs.
@@ -49,7 +49,3 @@ class EverySid(Trie):
             codes.append(leaves % size)
             leaves = leaves // size
         return torch.stack(codes[::-1], -1)
-
-    def to(self, device: torch.device | str) -> "EverySid":
-        """Itself: it holds no array."""
-        return self

@@ -237,6 +237,19 @@ def list_figures(pairs: PairColumns, num_degenerate: int, max_weight: float) -> 
     }
 
 
+def invalid_figures(log_probs: Floats, num_lists: int) -> dict[str, Any]:
+    """How many SIDs that no item has are rejected beside the items, and what the reference says of them.
+
+    Args:
+        log_probs: of each of them, [Y].
+        num_lists: over which they are spread.
+    """
+    return {
+        "invalid_a_list": len(log_probs) / num_lists,
+        "invalid_log_prob": _quantiles(log_probs) if len(log_probs) else None,
+    }
+
+
 def _quantiles(values: Floats) -> dict[str, float]:
     low, median, high = np.quantile(values, [0.1, 0.5, 0.9]).tolist()
     return {"mean": float(values.mean()), "p10": low, "p50": median, "p90": high}

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 from transformers import DynamicCache, PreTrainedModel
 
-from onesearch.models.decoder_step import decoder_step
+from onesearch.models.decoder_step import KNOWN, decoder_step
 from onesearch.models.packing import apart, beginning_anew
 from onesearch.models.pretrained import keep_no_activations, start_token
 from onesearch.models.writing import BehindPrompt, BesideEncoder, Encoded, StepByStep, Writing
@@ -135,17 +135,13 @@ def architecture(model: PreTrainedModel) -> Architecture:
     return EncoderDecoder(model) if model.config.is_encoder_decoder else DecoderOnly(model)
 
 
-PACKABLE = ("bart", "mbart", "t5", "mt5", "umt5")
-"""Encoder-decoders whose packed answers are known to come out the same."""
-
-
 class EncoderDecoder(Architecture):
     """BART, mBART, T5, mT5."""
 
     @property
     def can_pack(self) -> bool:
         """Only where positions are known to begin anew."""
-        return super().can_pack and self.model.config.model_type in PACKABLE
+        return super().can_pack and self.model.config.model_type in KNOWN
 
     @property
     def most_packed(self) -> int:
@@ -184,6 +180,7 @@ class EncoderDecoder(Architecture):
 
     def begin(self, encoded: Encoded) -> Writing:
         """By a step of our own, over the model's weights, where there is one; else by the model's."""
+        assert not self.model.training, "what is written is not learnt from"
         step = decoder_step(self.model)
         return BesideEncoder(self.model, encoded) if step is None else StepByStep(step, encoded)
 

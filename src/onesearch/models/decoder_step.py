@@ -7,8 +7,8 @@
 
 Hugging Face's decoder wants the prompt's keys and values for each answer: a beam of 512 copies them 512 times. Here the
 answers to a prompt are the queries of one attention over it. An answer has a handful of tokens, over which a product
-and a sum are faster than any attention kernel. Shapes depend on the number of answers and on how long they are, never
-on values, so that a step can be compiled, captured or exported.
+and a sum are faster on a CPU than its attention kernels. Shapes depend on the number of answers and on how long they
+are, never on values, so that a step can be compiled, captured or exported.
 
 Shapes: B prompts, K answers a prompt, T tokens so far, L tokens of a prompt, H width, h heads of d.
 """
@@ -26,11 +26,11 @@ KeysAndValues = tuple[Tensor, Tensor]
 """Of one layer: of a prompt [B, h, L, d], of answers [B, K, T, h·d]."""
 
 
-class Memory(NamedTuple):
+class ReadPrompts(NamedTuple):
     """What the prompts have become."""
 
     layers: tuple[KeysAndValues, ...]
-    unseen: Tensor  # [B, 1, 1, L] what is added to scores: 0, or the least number at padding
+    mask: Tensor  # [B, 1, 1, L] what is added to scores: 0, or the least number at padding
 
 
 @dataclass(frozen=True)
@@ -44,10 +44,10 @@ class Attention:
     num_heads: int
     scale: float  # of scores
 
-    def over_prompt(self, x: Tensor, keys: Tensor, values: Tensor, unseen: Tensor) -> Tensor:
+    def over_prompt(self, x: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> Tensor:
         """Attention of [B, K, H] over the prompts [B, h, L, d]: [B, K, H]."""
         queries = self.query(x).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
-        found = scaled_dot_product_attention(queries, keys, values, unseen.to(queries.dtype), scale=self.scale)
+        found = scaled_dot_product_attention(queries, keys, values, mask.to(queries.dtype), scale=self.scale)
         return self.out(found.transpose(1, 2).flatten(2))
 
     def over_answer(self, x: Tensor, keys: Tensor, values: Tensor, bias: Tensor | None) -> Tensor:
@@ -82,13 +82,13 @@ class Block:
     norms_first: bool  # whether a sublayer reads what is normalised, or its sum is
 
     def write(
-        self, x: Tensor, prompt: KeysAndValues, unseen: Tensor, past: KeysAndValues | None, bias: Tensor | None
+        self, x: Tensor, prompt: KeysAndValues, mask: Tensor, past: KeysAndValues | None, bias: Tensor | None
     ) -> tuple[Tensor, KeysAndValues]:
         """The newest tokens [B, K, H] one layer on, and the past with them in it."""
         read = self._before(0, x)
         past = self.over_answer.of_answer(read, past)
         x = self._after(0, x + self.over_answer.over_answer(read, *past, bias))
-        x = self._after(1, x + self.over_prompt.over_prompt(self._before(1, x), *prompt, unseen))
+        x = self._after(1, x + self.over_prompt.over_prompt(self._before(1, x), *prompt, mask))
         return self._after(2, x + self.feed_forward(self._before(2, x))), past
 
     def _before(self, sublayer: int, x: Tensor) -> Tensor:
@@ -100,27 +100,27 @@ class Block:
 
 @dataclass(frozen=True)
 class DecoderStep:
-    """A decoder in evaluation, a token at a time: nothing is dropped out."""
+    """A decoder in evaluation mode, a token at a time."""
 
     embed: Callable[[Tensor, int], Tensor]  # tokens [B, K] and their position → [B, K, H]
     blocks: Sequence[Block]
     last_norm: nn.Module | None  # of what the last layer writes
     biases: Callable[[int], Sequence[Tensor | None]]  # T → of the newest token to each of T, layer by layer: [T, h, 1]
 
-    def read(self, hidden: Tensor, attention_mask: Tensor) -> Memory:
+    def read(self, hidden: Tensor, attention_mask: Tensor) -> ReadPrompts:
         """What the encoder wrote [B, L, H], with its mask [B, L], as keys and values."""
-        unseen = torch.zeros_like(attention_mask, dtype=hidden.dtype)
-        unseen = unseen.masked_fill(attention_mask == 0, torch.finfo(hidden.dtype).min)
-        return Memory(tuple(block.over_prompt.of_prompt(hidden) for block in self.blocks), unseen[:, None, None])
+        mask = torch.zeros_like(attention_mask, dtype=hidden.dtype)
+        mask = mask.masked_fill(attention_mask == 0, torch.finfo(hidden.dtype).min)
+        return ReadPrompts(tuple(block.over_prompt.of_prompt(hidden) for block in self.blocks), mask[:, None, None])
 
     def write(
-        self, tokens: Tensor, memory: Memory, past: Sequence[KeysAndValues]
+        self, tokens: Tensor, prompts: ReadPrompts, past: Sequence[KeysAndValues]
     ) -> tuple[Tensor, tuple[KeysAndValues, ...]]:
         """Read the newest token of each answer.
 
         Args:
             tokens: [B, K].
-            memory: the prompts, from `read`.
+            prompts: from `read`.
             past: of the tokens before, a pair a layer; empty at the first.
 
         Returns:
@@ -129,16 +129,16 @@ class DecoderStep:
         num_tokens = past[0][0].shape[2] + 1 if past else 1
         x, grown = self.embed(tokens, num_tokens - 1), []
         before: Sequence[KeysAndValues | None] = past or [None] * len(self.blocks)
-        for layer in zip(self.blocks, memory.layers, before, self.biases(num_tokens), strict=True):
+        for layer in zip(self.blocks, prompts.layers, before, self.biases(num_tokens), strict=True):
             block, prompt, seen, bias = layer
-            x, pair = block.write(x, prompt, memory.unseen, seen, bias)
+            x, pair = block.write(x, prompt, prompts.mask, seen, bias)
             grown.append(pair)
         return (x if self.last_norm is None else self.last_norm(x)), tuple(grown)
 
 
 def decoder_step(model: PreTrainedModel) -> DecoderStep | None:
     """The step of a model's decoder, which shares its weights; None where the model is of another kind."""
-    make = {"bart": _bart, "mbart": _bart, "t5": _t5, "mt5": _t5, "umt5": _t5}.get(model.config.model_type)
+    make = _STEPS.get(model.config.model_type)
     return None if make is None else make(model.get_decoder())
 
 
@@ -200,3 +200,9 @@ def _t5(decoder: Any) -> DecoderStep:
         return embedded
 
     return DecoderStep(embed, [block(each.layer) for each in decoder.block], decoder.final_layer_norm, biases)
+
+
+_STEPS = {"bart": _bart, "mbart": _bart, "t5": _t5, "mt5": _t5, "umt5": _t5}
+
+KNOWN = tuple(_STEPS)
+"""Encoder-decoders whose decoders are known part by part."""

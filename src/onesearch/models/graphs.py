@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 
 from onesearch.models.copier import NO_ITEM
-from onesearch.models.decoder_step import DecoderStep, KeysAndValues, Memory, decoder_step
+from onesearch.models.decoder_step import KNOWN, DecoderStep, KeysAndValues, ReadPrompts, decoder_step
 from onesearch.models.generator import Generator
 from onesearch.types import PromptBatch, UserError
 
@@ -30,7 +30,7 @@ def step_of(generator: Generator) -> DecoderStep:
     step = decoder_step(generator.backbone)
     if step is None:
         kind = generator.backbone.config.model_type
-        raise UserError(f"A generator of the kind '{kind}' cannot be exported: take BART, mBART, T5, mT5 or UMT5.")
+        raise UserError(f"A generator of the kind '{kind}' cannot be exported: take one of {', '.join(KNOWN)}.")
     return step
 
 
@@ -45,11 +45,11 @@ class PromptGraph(nn.Module):
     def forward(
         self, input_ids: Tensor, attention_mask: Tensor, history: Tensor, listed: Tensor, places: Tensor
     ) -> tuple[Tensor, ...]:
-        """`unseen` [B, 1, 1, L], keys and values [B, h, L, d] layer by layer, the copier's keys [B, L, H] if any."""
+        """`mask` [B, 1, 1, L], keys and values [B, h, L, d] layer by layer, the copier's keys [B, L, H] if any."""
         encoded = self.generator.encode(PromptBatch(input_ids, attention_mask, history, listed, places))
-        memory = self.step.read(encoded.hidden, attention_mask)
-        pairs = (part for pair in memory.layers for part in pair)
-        return memory.unseen, *pairs, *(() if encoded.copier_keys is None else (encoded.copier_keys,))
+        prompts = self.step.read(encoded.hidden, attention_mask)
+        pairs = (part for pair in prompts.layers for part in pair)
+        return prompts.mask, *pairs, *(() if encoded.copier_keys is None else (encoded.copier_keys,))
 
 
 class StepGraph(nn.Module):
@@ -69,7 +69,7 @@ class StepGraph(nn.Module):
     def forward(
         self,
         written: Tensor,
-        unseen: Tensor,
+        mask: Tensor,
         prompts: list[Tensor],
         past: list[Tensor],
         listed: Tensor,
@@ -79,13 +79,13 @@ class StepGraph(nn.Module):
 
         Args:
             written: token ids so far, the start token first, [B, K, 1 + l].
-            unseen: from `PromptGraph`.
+            mask: from `PromptGraph`.
             prompts: keys and values from `PromptGraph`, layer by layer.
             past: keys and values [B, K, l, h·d] of the tokens before the newest, layer by layer.
             listed: as in the prompt, [B, L, C].
             copier_keys: from `PromptGraph`, where there are any.
         """
-        states, grown = self.step.write(written[..., -1], Memory(_pairs(prompts), unseen), _pairs(past))
+        states, grown = self.step.write(written[..., -1], ReadPrompts(_pairs(prompts), mask), _pairs(past))
         vocabulary, scale = self.generator.vocabulary, self.generator.architecture.output_scale
         first = vocabulary.level_slice(0).start
         head = self.generator.backbone.get_output_embeddings().weight[first : first + vocabulary.spec.num_tokens]
@@ -96,7 +96,8 @@ class StepGraph(nn.Module):
         log_probs = linear(states * scale, head).float().masked_fill(~is_next, -torch.inf).log_softmax(-1)
         if self.generator.copier is not None and copier_keys is not None:
             items = torch.where(listed == NO_ITEM, listed, listed + self.starts)
-            log_probs = self.generator.copier(log_probs, states, prefix, copier_keys, items)
+            mixed = self.generator.copier(log_probs, states, prefix, copier_keys, items)
+            log_probs = mixed.masked_fill(~is_next, -torch.inf)  # nothing that is copied is impossible to it
         return log_probs, *(part for pair in grown for part in pair)
 
 

@@ -1,7 +1,6 @@
 """The generator as a beam search sees it: log-probabilities of the next code of each beam.
 
-The prompt is read once; keys and values are cached, and an encoder-decoder's over the prompt, equal for all beams of a
-search, are moved only when the number of beams changes.
+The prompt is read once; keys and values are cached (see `writing`).
 """
 
 import torch

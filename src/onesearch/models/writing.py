@@ -45,12 +45,13 @@ class StepByStep(Writing):
 
     def __init__(self, decoder: DecoderStep, encoded: Encoded) -> None:
         self.decoder = decoder
-        self.memory = decoder.read(encoded.hidden, encoded.attention_mask)
+        self.prompts = decoder.read(encoded.hidden, encoded.attention_mask)
         self.past: tuple[KeysAndValues, ...] = ()
 
     def step(self, tokens: Tensor) -> Tensor:
         """Feed the decoder the next tokens, [rows, 1]; see `Writing`."""
-        states, self.past = self.decoder.write(tokens.view(len(self.memory.unseen), -1), self.memory, self.past)
+        assert tokens.shape[1] == 1
+        states, self.past = self.decoder.write(tokens.view(len(self.prompts.mask), -1), self.prompts, self.past)
         return states.view(len(tokens), 1, -1)
 
     def reorder(self, rows: Tensor) -> None:

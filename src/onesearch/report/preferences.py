@@ -37,11 +37,13 @@ def _lines(figures: Mapping[str, Any]) -> list[tuple[str, str]]:
     lines = [
         ("lists / searches", f"{lists:,} / {searches:,}"),
         ("rejected items a list", f"{figures['rejected_a_list']:.2f}"),
+        ("SIDs of no item a list", f"{figures['invalid_a_list']:.2f}"),
         ("lists of one SID, dropped", f"{figures['degenerate']:.1%}"),
         ("lists that weigh nothing", f"{figures['zero_weight']:.1%}"),
         ("pairs of full weight", f"{figures['full_weight_pairs']:.1%}"),
         ("log π_ref of chosen, 10% 50% 90%", _spread(figures["chosen_log_prob"])),
         ("log π_ref of rejected", _spread(figures["rejected_log_prob"])),
+        *([("log π_ref of SIDs of no item", _spread(invalid))] if (invalid := figures["invalid_log_prob"]) else []),
         ("pairs that the reference ranks so", f"{figures['reference_accuracy']:.1%}"),
     ]
     if "changed" in figures:

@@ -23,7 +23,7 @@ from onesearch.models.generator_folder import load_generator
 from onesearch.models.scorer import GeneratorScorer
 from onesearch.serve.filtering import Filter
 from onesearch.serve.filters import Filters, Passing
-from onesearch.sid.trie import Trie
+from onesearch.sid.trie import SidTree
 from onesearch.tasks.collation import collate_prompts
 from onesearch.tasks.prompt import MARKERS, Prompt, Views
 from onesearch.tasks.template import Template
@@ -181,7 +181,7 @@ class SearchEngine:
         return self.beams_within(contexts, self.trie)[0]
 
     @torch.inference_mode()
-    def beams_within(self, contexts: Sequence[SearchContext], *tries: Trie) -> list[Beams]:
+    def beams_within(self, contexts: Sequence[SearchContext], *tries: SidTree) -> list[Beams]:
         """The best SIDs of each search inside one trie after the other; the prompts are read once."""
         was_training = self.generator.training
         self.generator.eval()

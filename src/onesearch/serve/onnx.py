@@ -3,9 +3,11 @@
     FOLDER/prompt.onnx     reads prompts          `models.graphs.PromptGraph`
     FOLDER/step.onnx       writes one more code   `models.graphs.StepGraph`
     FOLDER/onnx.json       start token, the first token of SIDs, sizes of the layers
+    FOLDER/items.parquet   the catalogue's SIDs: item_id, codes
+    FOLDER/tokenizer.json  of the text, as transformers and tokenizers read it
 
-Batch, beams, lengths and the number of codes so far are free; weights are float32. The prompt is written, and the trie
-walked, by whoever runs them: `OnnxScorer` is how.
+Batch, beams, lengths and the number of codes so far are free; weights are float32. Prompts are written (`tasks/`), and
+the trie is walked, by whoever runs the graphs: `OnnxScorer` is how.
 """
 
 import json
@@ -17,13 +19,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.export import Dim
 
 from onesearch.artifacts import ArtifactError, writing
-from onesearch.decoding.beam import beam_search
+from onesearch.decoding.beam import Beams, beam_search
 from onesearch.log.prepared import Log
 from onesearch.models.generator import Generator
 from onesearch.models.graphs import PromptGraph, StepGraph
@@ -58,6 +62,9 @@ def export_run(run: Path, folder: Path, stage: str | None = None, num_checked: i
     facts: dict[str, Any] = {}
     with writing(folder, "onnx", [run / (stage or trained(run)[-1])], facts=facts) as temporary:
         export_onnx(engine.generator, temporary)
+        engine.writer.tokenizer.save_pretrained(temporary)
+        sids = {"item_id": engine.khqe.item_ids, "codes": engine.khqe.item_codes.tolist()}
+        pq.write_table(pa.table(sids), temporary / "items.parquet", write_page_checksum=True)
         facts |= check(OnnxGenerator(temporary), engine, Log.open(run / "log"), num_checked)
     return facts
 
@@ -67,18 +74,36 @@ def check(exported: "OnnxGenerator", engine: SearchEngine, log: Log, num_searche
     """Let both answer the first searches of the test split.
 
     Raises:
-        ArtifactError: a score differs by more than `MOST_APART`.
+        UserError: there is no search.
+        ArtifactError: a SID's score differs by more than `MOST_APART`, or only one of the two found it, and not for a
+            score that close to the end of the other's list.
     """
     contexts = [context for context, _ in zip(log.contexts("test"), range(num_searches), strict=False)]
+    if not contexts:
+        raise UserError("There is no search to check the export by: ask for some with --num_checked, of a test split.")
     wanted = engine.beams(contexts)
     found = beam_search(exported.scorer(engine.batch(contexts)), engine.trie, engine.num_beams)
-    apart = float((found.scores - wanted.scores).abs().max())
+    apart = max(map(_apart, _by_sid(wanted), _by_sid(found)))
     if apart > MOST_APART:
         raise ArtifactError(
             f"The exported generator scores SIDs {apart:.1e} nats apart from torch: nothing was written."
         )
     alike = int((found.codes == wanted.codes).all(-1).all(-1).sum())
     return {"num_searches": len(contexts), "num_same_lists": alike, "largest_difference": apart}
+
+
+def _by_sid(beams: Beams) -> list[dict[tuple[int, ...], float]]:
+    """SID → score, a search each."""
+    lists = zip(beams.codes.tolist(), beams.scores.tolist(), strict=True)
+    return [dict(zip(map(tuple, codes), scores, strict=True)) for codes, scores in lists]
+
+
+def _apart(wanted: dict[tuple[int, ...], float], found: dict[tuple[int, ...], float]) -> float:
+    """The most that the score of a SID differs; one that a list does not have is at most as good as the list's last."""
+    differences = [abs(wanted[sid] - found[sid]) for sid in wanted.keys() & found.keys()]
+    for one, other in ((wanted, found), (found, wanted)):
+        differences += [one[sid] - min(other.values()) for sid in one.keys() - other.keys()]
+    return max(differences)
 
 
 def export_onnx(generator: Generator, folder: Path) -> None:
@@ -92,11 +117,11 @@ def export_onnx(generator: Generator, folder: Path) -> None:
         UserError: the generator has no step to export.
     """
     prompt, graph = _example(generator), PromptGraph(generator)
-    unseen, *rest = graph(*prompt)
+    mask, *rest = graph(*prompt)
     num_parts = 2 * len(graph.step.blocks)
     pairs, copier_keys = rest[:num_parts], rest[num_parts:]
     names = [f"{part}_{layer}" for layer in range(num_parts // 2) for part in ("keys", "values")]
-    of_prompts = ["unseen", *(f"prompt_{name}" for name in names), *(["copier_keys"] if copier_keys else [])]
+    of_prompts = ["mask", *(f"prompt_{name}" for name in names), *(["copier_keys"] if copier_keys else [])]
     free = [{0: Dim.DYNAMIC, 2 if name == "history" else 1: Dim.DYNAMIC} for name in PromptBatch._fields]
     _export(graph, prompt, free, PromptBatch._fields, of_prompts, folder / "prompt.onnx")
 
@@ -109,7 +134,7 @@ def export_onnx(generator: Generator, folder: Path) -> None:
     past = [torch.zeros(*written.shape[:2], level, width) for _ in pairs]
     batch, beams, any_size = Dim("batch"), Dim("beams"), Dim.DYNAMIC  # by name: prompts and beams share the batch
     of_prompt, of_beams, both = {0: batch, 2: any_size}, {0: batch, 1: beams, 2: any_size}, {0: batch, 1: any_size}
-    inputs = (written, unseen, pairs, past, prompt.listed, *copier_keys)
+    inputs = (written, mask, pairs, past, prompt.listed, *copier_keys)
     free_too = [of_beams, {0: batch, 3: any_size}, [of_prompt] * num_parts, [of_beams] * num_parts]
     free_too += [both] * (len(inputs) - len(free_too))
     told = ["written", *of_prompts[: num_parts + 1], *(f"past_{name}" for name in names), "listed"]

@@ -4,13 +4,13 @@ A node of depth l is a distinct prefix of l codes; nodes of a depth are numbered
 of a node are neighbours and the whole trie is one offset array and one code array per depth (CSR). The leaves are the
 distinct SIDs in lexicographic order: leaf n is row n of `SidTable.sids` for the same items.
 
-The arrays are as narrow as their values (codes of 16 bits, offsets of 32), some 35 bytes an item of a million with five
+The arrays are as narrow as their values (codes of 16 bits, offsets of 32), some 30 bytes an item of a million with five
 codes: `benchmarks.decode` counts them.
 """
 
 from collections.abc import Sequence
 from itertools import accumulate
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -29,6 +29,24 @@ class Children(NamedTuple):
     codes: Tensor  # [B, X] int64, ascending below each parent
     nodes: Tensor  # [B, X] int64, numbers in the next depth
     valid: Tensor  # [B, X] bool
+
+
+class SidTree(Protocol):
+    """What beam search asks of SIDs, whether they are stored (`Trie`) or not (`decoding.free.EverySid`)."""
+
+    sizes: tuple[int, ...]
+
+    def num_nodes(self, depth: int) -> int:
+        """The number of distinct prefixes of `depth` codes."""
+        ...
+
+    def children(self, depth: int, nodes: Tensor) -> Children:
+        """The continuations of nodes [B, K], none twice in a row."""
+        ...
+
+    def codes(self, leaves: Tensor) -> Tensor:
+        """Codes [.., C] of leaves [..]."""
+        ...
 
 
 class Trie:
@@ -70,7 +88,7 @@ class Trie:
             self._codes.append(self.sids[:, depth][torch.from_numpy(child_starts)])
             self._bounds.append(torch.from_numpy(bounds))
             starts = child_starts
-        self._most_children: dict[tuple[int, int], int] = {}
+        self._widths = _widths(self._bounds)
 
     @property
     def num_sids(self) -> int:
@@ -105,10 +123,11 @@ class Trie:
 
     def most_children(self, depth: int, num_nodes: int) -> int:
         """How many children `num_nodes` nodes of a depth have together at most."""
-        if (depth, num_nodes) not in self._most_children:
-            bounds = self._bounds[depth]
-            self._most_children[depth, num_nodes] = int((bounds[1:] - bounds[:-1]).topk(num_nodes).values.sum())
-        return self._most_children[depth, num_nodes]
+        most, num_left = 0, num_nodes
+        for width, num_so_wide in self._widths[depth]:
+            most += width * min(num_so_wide, num_left)
+            num_left -= min(num_so_wide, num_left)
+        return most
 
     def codes(self, leaves: Tensor) -> Tensor:
         """Codes [.., C] of leaves [..]."""
@@ -133,21 +152,35 @@ class Trie:
             parts.append((codes[kept], torch.cat([before[:-1][has_children], before[-1:]])))
             kept = has_children
         codes_of, bounds_of = zip(*reversed(parts), strict=True)
-        return self._like(self.sids[leaves.to(self.sids.device)], codes_of, bounds_of)
+        return self._like(self.sids[leaves.to(self.sids.device)], codes_of, bounds_of, _widths(bounds_of))
 
     def to(self, device: torch.device | str) -> "Trie":
         """The same trie with its arrays on `device`."""
-        moved = ([part.to(device) for part in parts] for parts in (self._codes, self._bounds))
-        return self._like(self.sids.to(device), *moved)
+        codes, bounds = ([part.to(device) for part in parts] for parts in (self._codes, self._bounds))
+        return self._like(self.sids.to(device), codes, bounds, self._widths)
 
-    def _like(self, sids: Tensor, codes: Sequence[Tensor], bounds: Sequence[Tensor]) -> "Trie":
+    def _like(
+        self, sids: Tensor, codes: Sequence[Tensor], bounds: Sequence[Tensor], widths: list[list[tuple[int, int]]]
+    ) -> "Trie":
         """A trie over the same layers."""
         made = object.__new__(Trie)
         made.sizes, made.sids, made._codes, made._bounds = self.sizes, sids, list(codes), list(bounds)
-        made._most_children = {}
+        made._widths = widths
         return made
 
 
 def _begins(sorted_values: NDArray[np.int64]) -> NDArray[np.bool_]:
     """Where another value begins than the one before."""
     return np.append(True, sorted_values[1:] != sorted_values[:-1])
+
+
+def _widths(bounds: Sequence[Tensor]) -> list[list[tuple[int, int]]]:
+    """How many children nodes have, and how many nodes so many, the most first, depth by depth.
+
+    Plain numbers, taken once: a search then looks at no value of any array, and a graph of it at none either.
+    """
+    found = []
+    for part in bounds:
+        widths, counts = torch.unique(part[1:] - part[:-1], return_counts=True)
+        found.append(list(zip(widths.tolist()[::-1], counts.tolist()[::-1], strict=True)))
+    return found

@@ -9,9 +9,8 @@ fit      L = softplus(logsumexp_l(w_l·(r̂_l − r̂_w + δ))) − α·log π_�
 import json
 from abc import abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -26,44 +25,19 @@ from onesearch.khqe import Khqe
 from onesearch.log.prepared import Log
 from onesearch.losses import list_kl, listwise_preference, log_mass, soft_preference
 from onesearch.metrics.chosen_fall import Alarm, ChosenFall
-from onesearch.metrics.preference_gate import Gate, JudgedBeam, beam_figures, list_figures
+from onesearch.metrics.preference_gate import Gate, JudgedBeam, beam_figures, invalid_figures, list_figures
 from onesearch.models.generator_folder import load_generator
 from onesearch.models.reward_features import number_categories
 from onesearch.report.preferences import show_gate
+from onesearch.serve.invalid import InvalidSids
 from onesearch.serve.reranker import Reranker
 from onesearch.stages.generation import GeneratorStage
 from onesearch.stages.stage import Optimization
-from onesearch.tasks.preference import Levels, PreferenceList, logged_list, risen_list, soft_list
+from onesearch.tasks.preference import Levels, Preference, PreferenceList, logged_list, risen_list, soft_list
 from onesearch.tasks.preference_table import list_table, pair_columns
 from onesearch.tasks.prompt import MARKERS, Views
 from onesearch.tasks.template import Template
 from onesearch.types import PreferenceBatch, SearchContext, UserError
-
-
-@dataclass(frozen=True)
-class Preference:
-    """Of the preference lists and their loss; no value is published, these are ours.
-
-    Args:
-        beta: β, how firmly the policy is held to the reference.
-        delta: δ, margin that the chosen item must keep.
-        alpha: α, weight of the likelihood of the chosen item.
-        max_weight: w_max, clip of the reward gap's weight.
-        num_rejected: most rejected items of a list.
-        list_size: items of a beam that the reward model re-sorts, in phase 1.
-        labels: what phase 1 makes of a re-sorted beam: the chance of each item to be the best (soft), or one that rose
-            or was clicked above those that fell or are low (risen, as published). See `tasks.preference`.
-        sharpness: γ of the soft ones.
-    """
-
-    beta: float = 0.1
-    delta: float = 0.0
-    alpha: float = 0.1
-    max_weight: float = 3.0
-    num_rejected: int = 6
-    list_size: int = 20
-    labels: Literal["soft", "risen"] = "soft"
-    sharpness: float = 1.0
 
 
 class DpoStage(GeneratorStage):
@@ -133,6 +107,7 @@ class DpoStage(GeneratorStage):
         self.num_searches = self.num_degenerate = self.num_repeated = 0
         self.beams: list[JudgedBeam] = []
         self.tables: list[pa.Table] = []
+        self.invalid_sids = InvalidSids.open(self.run, self.khqe)
 
     def predict_step(self, contexts: list[SearchContext], _: int, dataloader_idx: int = 0) -> None:
         """Turn a batch of searches into lists with the reference's log-probabilities; a second loader's judge alone."""
@@ -152,7 +127,8 @@ class DpoStage(GeneratorStage):
         )
         if lists:
             log, most = self.log_tables, self.preference.max_weight
-            self.tables.append(list_table(lists, self._reference(lists), log.pair_counts, log.item_ids, most))
+            reference, invalid = self._reference(lists)
+            self.tables.append(list_table(lists, reference, log.pair_counts, log.item_ids, most, invalid))
 
     def on_predict_end(self) -> None:
         """Write the lists as an artefact, show what they are worth, and stop where that is too little."""
@@ -165,6 +141,7 @@ class DpoStage(GeneratorStage):
         figures: dict[str, Any] = {"num_searches": self.num_searches, "num_repeated_sids": self.num_repeated}
         figures |= list_figures(pair_columns(table), self.num_degenerate, self.preference.max_weight)
         figures["share_of_searches"] = round(len(table) / self.num_searches, 4)
+        figures |= invalid_figures(table["reference_invalid"].combine_chunks().flatten().to_numpy(), len(table))
         figures |= beam_figures(self.beams) if self.beams else {}
         parents = [self.run / parent for parent in ("log", "quantizer", self.init_from, *self.list_parents)]
         with writing(self.run / f"{self.name}_lists", "preferences", parents, facts=figures) as folder:
@@ -178,13 +155,22 @@ class DpoStage(GeneratorStage):
         split = "validation" if one.context.search_id in self.held_out else "train"
         return JudgedBeam(split, one.context.user_id, one.judgement)
 
-    def _reference(self, lists: Sequence[PreferenceList]) -> Tensor:
-        """Log π_ref of the chosen and the rejected items, [B, 1 + X], of the chosen one again on padding."""
-        width = max(len(one.rejected) for one in lists)
-        items = np.array([[one.chosen, *one.rejected] + [one.chosen] * (width - len(one.rejected)) for one in lists])
+    def _reference(self, lists: Sequence[PreferenceList]) -> tuple[Tensor, list[NDArray[np.int64]]]:
+        """What the reference says, from one reading of the prompts.
+
+        Returns:
+            Log π_ref of the chosen and the rejected items and of SIDs that no item has, [B, 1 + X], of the chosen one
+            again on padding; and these SIDs, B times [Y, C].
+        """
         encoded = self.generator.encode(self.engine.batch([one.context for one in lists]))
-        codes = torch.from_numpy(self.khqe.item_codes[items]).to(encoded.hidden.device)
-        return self.generator.sid_log_probs(encoded, codes).sum(-1).cpu()
+        most = self.preference.num_invalid
+        invalid = self.invalid_sids.most_probable(self.generator, encoded, self.num_beams, most)
+        of_items = (self.khqe.item_codes[[one.chosen, *one.rejected]] for one in lists)
+        sids = [np.concatenate(parts) for parts in zip(of_items, invalid, strict=True)]
+        width = max(map(len, sids))
+        codes = np.stack([np.concatenate([one, one[:1].repeat(width - len(one), 0)]) for one in sids])
+        logs = self.generator.sid_log_probs(encoded, torch.from_numpy(codes).to(encoded.hidden.device))
+        return logs.sum(-1).cpu(), invalid
 
     # fit: from preference lists to a better generator
 
@@ -209,29 +195,32 @@ class DpoStage(GeneratorStage):
         return loss
 
     def _losses(self, policy: Tensor, batch: PreferenceBatch) -> tuple[Tensor, Tensor]:
-        """The loss of each list, and its anchor: −log π of the chosen item or of a whole soft list; [B] each."""
+        """The loss of each list, and its anchor: −log π of the chosen item or of all items of a soft list; [B] each."""
         settings = self.preference
         if batch.shares is not None:
-            exists = _exists(batch)
-            lists = (policy, batch.reference, batch.shares, exists)
-            return soft_preference(*lists, settings.beta), -log_mass(policy, exists)
+            soft = (policy, batch.reference, batch.shares, _candidates(batch))
+            return soft_preference(*soft, settings.beta), -log_mass(policy, _items(batch))
         pairs = (policy[:, 0], policy[:, 1:], batch.reference[:, 0], batch.reference[:, 1:], batch.weights, batch.mask)
         return listwise_preference(*pairs, settings.beta, settings.delta), -policy[:, 0]
 
     def _log_rewards(self, policy: Tensor, batch: PreferenceBatch) -> None:
         """What preference trainers log, under TRL's names; a pair counts as one, however many its list has."""
         rewards = self.preference.beta * (policy - batch.reference)  # r̂, [B, 1 + X]
-        margins = (rewards[:, :1] - rewards[:, 1:])[batch.mask]
+        rejected = _items(batch)[:, 1:]
+        margins = (rewards[:, :1] - rewards[:, 1:])[rejected]
         is_weightless = ~((batch.weights > 0) & batch.mask).any(1)
         figures = {
             "rewards/chosen": rewards[:, 0].mean(),
-            "rewards/rejected": rewards[:, 1:][batch.mask].mean(),
+            "rewards/rejected": rewards[:, 1:][rejected].mean(),
             "rewards/margins": margins.mean(),
             "logps/chosen": policy[:, 0].mean(),
-            "logps/rejected": policy[:, 1:][batch.mask].mean(),
-            "kl": list_kl(policy, batch.reference, _exists(batch)).mean().float(),
+            "logps/rejected": policy[:, 1:][rejected].mean(),
+            "kl": list_kl(policy, batch.reference, _candidates(batch)).mean().float(),
             "zero_weight": is_weightless.float().mean(),
         }
+        if batch.invalid is not None:
+            figures["rewards/invalid"] = rewards[:, 1:][batch.invalid].mean()
+            figures["logps/invalid"] = policy[:, 1:][batch.invalid].mean()
         self.log_dict({f"train/{name}": figure for name, figure in figures.items()}, batch_size=len(policy))
         accuracy = (margins > 0).float().mean()
         self.log("train/rewards/accuracies", accuracy, prog_bar=True, batch_size=len(policy))
@@ -248,9 +237,17 @@ class DpoStage(GeneratorStage):
         rank_zero_warn(f"{self.name}: {sentence}")
 
 
-def _exists(batch: PreferenceBatch) -> Tensor:
-    """Candidates that exist, the chosen one among them, [B, 1 + X]."""
+def _candidates(batch: PreferenceBatch) -> Tensor:
+    """All but padding, the chosen one among them, [B, 1 + X]."""
     return torch.cat([torch.ones_like(batch.mask[:, :1]), batch.mask], 1)
+
+
+def _items(batch: PreferenceBatch) -> Tensor:
+    """Candidates that some item has, the chosen one among them, [B, 1 + X]."""
+    candidates = _candidates(batch)
+    if batch.invalid is not None:
+        candidates[:, 1:] &= ~batch.invalid
+    return candidates
 
 
 class HybridDpo(DpoStage):

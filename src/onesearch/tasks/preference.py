@@ -6,6 +6,9 @@ soft    every item of a beam with its share of being the best one, by the reward
 risen   items of a beam, re-sorted by the reward model: risen or clicked above fallen or low
 logged  items of levels L1–L3 above items of levels L4–L6
 
+Below all of them stand SIDs that no item has (`serve.invalid`): there is nothing to show. A generator that is never
+told so gives them what the rejected items lose.
+
 One SID is one candidate, whatever the items behind it: rejected items of the chosen one's SID, or of an earlier
 rejected one's, are no candidates; the shares of a SID's items are one share.
 
@@ -15,7 +18,8 @@ chosen, so that a generator learns to distrust itself. docs/experiments.md, 2026
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +29,35 @@ from onesearch.types import SearchContext
 
 BOUGHT, RECOMMENDED, CLICKED, SHOWN, SAME_CATEGORY, OTHER = range(6)
 """Levels L1 to L6 as positions in `losses.LEVEL_WEIGHTS`."""
+
+
+@dataclass(frozen=True)
+class Preference:
+    """Of the preference lists and their loss; no value is published, these are ours.
+
+    Args:
+        beta: β, how firmly the policy is held to the reference.
+        delta: δ, margin that the chosen item must keep.
+        alpha: α, weight of the likelihood of the chosen item.
+        max_weight: w_max, clip of the reward gap's weight.
+        num_rejected: most rejected items of a list.
+        list_size: items of a beam that the reward model re-sorts, in phase 1.
+        labels: what phase 1 makes of a re-sorted beam: the chance of each item to be the best (soft), or one that rose
+            or was clicked above those that fell or are low (risen, as published). See `tasks.preference`.
+        sharpness: γ of the soft ones.
+        num_invalid: most SIDs that no item has, rejected in a list of either phase beside its items: the most probable
+            ones among beams of the reference that nothing forbids; 0: lists hold items alone.
+    """
+
+    beta: float = 0.1
+    delta: float = 0.0
+    alpha: float = 0.1
+    max_weight: float = 3.0
+    num_rejected: int = 6
+    list_size: int = 20
+    labels: Literal["soft", "risen"] = "soft"
+    sharpness: float = 1.0
+    num_invalid: int = 20
 
 
 class PreferenceList(NamedTuple):

@@ -40,15 +40,20 @@ def list_table(
     counts: PairCounts,
     item_ids: Sequence[str],
     max_weight: float,
+    invalid: Sequence[NDArray[np.int64]] = (),
 ) -> pa.Table:
     """One row a list, as the artefact holds it.
 
+    A SID that no item has weighs the most that a pair can: nothing is worse than what nobody can be shown.
+
     Args:
         lists: B lists, each with a rejected item.
-        reference: log-probabilities under the reference, the chosen item's first, [B, 1 + X]; padding is not read.
+        reference: log-probabilities under the reference, the chosen item's first, those of SIDs that no item has last,
+            [B, 1 + X]; padding is not read.
         counts: of (query, item).
         item_ids: of the item rows.
         max_weight: w_max.
+        invalid: B times SIDs that no item has, [Y, C] each, to be rejected as well; (): none at all.
     """
     sizes = np.array([1 + len(one.rejected) for one in lists])
     items = np.array([item for one in lists for item in (one.chosen, *one.rejected)], np.int64)
@@ -60,10 +65,14 @@ def list_table(
     is_rejected[starts] = False
     of_chosen = np.repeat(reward[starts], sizes)
     weights = reward_gap_weight(torch.from_numpy(of_chosen), torch.from_numpy(reward), max_weight).numpy()
-    weights[np.repeat([bool(one.shares) for one in lists], sizes)] = 1.0  # the reward model's shares say it all
-    logs = reference.double().numpy()[np.arange(reference.shape[1]) < sizes[:, None]]
+    is_soft = np.array([bool(one.shares) for one in lists])
+    weights[np.repeat(is_soft, sizes)] = 1.0  # the reward model's shares say it all
+    num_invalid = np.array([len(sids) for sids in invalid] or [0] * len(lists))
+    places, all_logs = np.arange(reference.shape[1]), reference.double().numpy()
+    logs = all_logs[places < sizes[:, None]]
+    logs_invalid = all_logs[(places >= sizes[:, None]) & (places < (sizes + num_invalid)[:, None])]
     names = pa.array(item_ids).take(pa.array(items))
-    everything, rejected = _offsets(sizes), _offsets(sizes - 1)
+    everything, rejected, unheard = _offsets(sizes), _offsets(sizes - 1), _offsets(num_invalid)
     return pa.table(
         {
             "search_id": [one.context.search_id for one in lists],
@@ -75,8 +84,14 @@ def list_table(
             "shares": pa.array([list(one.shares) or None for one in lists], pa.list_(pa.float64())),
             "levels": pa.ListArray.from_arrays(everything, levels),
             "rewards": pa.ListArray.from_arrays(everything, reward),
+            "invalid": pa.array([sids.tolist() for sids in invalid] or [[]] * len(lists), _SIDS),
+            "reference_invalid": pa.ListArray.from_arrays(unheard, logs_invalid),
+            "invalid_weight": np.where(is_soft, 1.0, max_weight),
         }
     )
+
+
+_SIDS = pa.list_(pa.list_(pa.int64()))
 
 
 def _offsets(sizes: NDArray[np.int64]) -> pa.Array:
