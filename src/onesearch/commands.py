@@ -11,7 +11,7 @@ from rich.console import Console
 
 from onesearch.log.sources import Source
 from onesearch.log.split import Split
-from onesearch.serve.filtering import Filter
+from onesearch.serve.filtering import TypedFilter
 from onesearch.serve.reranking import Reranking
 from onesearch.serve.settings import Batching, Limits, Memory
 from onesearch.simulate.marketplace import Marketplace
@@ -152,7 +152,7 @@ def search(
     num_beams: int = 64,
     rerank: bool = False,
     reranking: Reranking = Reranking(),  # noqa: B008
-    filter: Filter = Filter(),  # noqa: B008
+    filter: TypedFilter = TypedFilter(),  # noqa: B008
 ) -> None:
     """Answer a query with a trained run.
 

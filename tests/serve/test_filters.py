@@ -1,26 +1,40 @@
 """Filters against a plain predicate over all items, and filtered searches against a brute force over what passes."""
 
+import difflib
 import math
 from types import SimpleNamespace
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from jsonargparse import auto_cli
 
+from onesearch.khqe import Khqe
 from onesearch.log.schema import table_of
 from onesearch.serve.engine import SearchEngine
-from onesearch.serve.filtering import Filter
-from onesearch.serve.filters import Filters
+from onesearch.serve.filtering import Filter, TypedFilter
+from onesearch.serve.filters import Filters, Named
 from onesearch.serve.reranker import Reranker
 from onesearch.sid.table import SidTable
 from onesearch.sid.trie import Trie
 from onesearch.tasks.prompt import Views
 from onesearch.types import UserError
 
-PATHS = [["Shoes", "Women", "Boots"], ["Shoes", "Men"], ["Bags", "Women"], ["Bags > Shoes"], [], None]
-BRANDS, SELLERS = ("Acme", "ACME", "Nordwind", None), ("Corner", "Market", None)
+PATHS = [
+    ["Shoes", "Women", "Boots"],
+    ["Shoes", "Men"],
+    ["Bags", "Women"],
+    ["Bags > Shoes"],
+    [],
+    None,
+    ["Women", "Gifts"],
+    ["shoes", "MEN"],
+    ["Gifts", "gifts"],
+]
+BRANDS, SELLERS = ("Acme", "ACME", "ACME", "Nordwind", None), ("Corner", "Market", None, "")
 SIZES = (3, 2, 2)
 NUM_ITEMS = 60
 
@@ -28,9 +42,9 @@ ITEMS = [
     {
         "item_id": f"i{row}",
         "title": "thing",
-        "category": PATHS[row % 6],
-        "brand": BRANDS[row // 6 % 4],
-        "seller": SELLERS[row // 18 % 3],
+        "category": PATHS[row % len(PATHS)],
+        "brand": BRANDS[row // 6 % len(BRANDS)],
+        "seller": SELLERS[row // 15 % len(SELLERS)],
         "price": None if row % 7 == 0 else float(row % 10),
         "available": (True, False, None, True)[row % 4],
     }
@@ -49,9 +63,12 @@ def catalogue():
 
 
 def is_of(item: dict, category: str) -> bool:
-    """On the path, or the path begins so; in any case of letters."""
+    """On the path, or the path begins so; in any case of letters. After `> ` only the beginning counts."""
     path = [name.lower() for name in item["category"] or []]
-    return category.lower() in path or category.lower() in [" > ".join(path[:n]) for n in range(1, len(path) + 1)]
+    beginnings = [" > ".join(path[:n]) for n in range(1, len(path) + 1)]
+    if category.startswith("> "):
+        return category[2:].lower() in beginnings
+    return category.lower() in [*path, *beginnings]
 
 
 def passes(item: dict, wanted: Filter) -> bool:
@@ -76,7 +93,7 @@ ids = st.lists(st.integers(0, 80).map("i{}".format), max_size=40).map(tuple)
 low, high = (st.none() | st.integers(*span) for span in ((0, 5), (5, 9)))
 filters = st.builds(
     Filter,
-    category=some("Women", "shoes", "Shoes > Women", "bags > women", "Bags > Shoes", "Men"),
+    category=some("Women", "> women", "> Shoes > men", "shoes", "Shoes > Women", "bags > women", "Bags > Shoes", "Men"),
     brand=some("Acme", "nordwind"),
     seller=some("Corner", "MARKET"),
     price_min=low,
@@ -90,27 +107,92 @@ filters = st.builds(
 @settings(max_examples=300, deadline=None)
 @given(wanted=filters)
 def test_a_filter_is_a_plain_predicate(catalogue, wanted):
-    """The items that pass are those of the predicate, and the trie holds their SIDs and no other."""
+    """The items that pass are those of the predicate, and the trie holds their SIDs, beside those of blocked items.
+
+    Of these there are no more than spare beams.
+    """
     compiled, codes = catalogue
     want = [passes(item, wanted) for item in ITEMS]
     found = compiled.of(wanted)
     assert found.items.tolist() == want
     assert found.num_items == sum(want)
-    sids = sorted({tuple(sid) for sid in codes[want].tolist()})
-    assert ([] if found.trie is None else list(map(tuple, found.trie.sids.tolist()))) == sids
+    sids = {tuple(sid) for sid in codes[want].tolist()}
+    walked = set() if found.trie is None else set(map(tuple, found.trie.sids.tolist()))
+    assert sids <= walked
+    assert len(walked - sids) <= min(found.spare, len(set(wanted.block)))
+    for sid in walked - sids:
+        assert any(ITEMS[row]["item_id"] in wanted.block for row in np.flatnonzero((codes == sid).all(1)))
 
 
 def test_compiled_filters_are_kept_and_few(catalogue):
     """What means the same is the same, whatever its order; those that were asked for long ago are forgotten."""
     compiled, _ = catalogue
-    one, same = (
-        Filter(brand=("Acme", "Nordwind"), block=("i2", "i1")),
-        Filter(brand=["Nordwind", "Acme", "Acme"], block="[i1, i2]"),
-    )
-    assert compiled.of(one) is compiled.of(same)
-    for number in range(40):
+    one, same = Filter(brand=("Acme", "Nordwind")), Filter(brand=["Nordwind", "Acme", "Acme"])
+    first = compiled.of(one)
+    assert compiled.of(same) is first
+    for number in range(31):
         compiled.of(Filter(price_min=number / 100))
-    assert compiled.of.cache_info().currsize == 32
+    assert compiled.of(one) is first
+    for number in range(32):
+        compiled.of(Filter(price_min=number / 100))
+    assert compiled.of(one) is not first
+
+
+def test_a_short_list_of_blocked_items_is_a_shoppers_own(catalogue):
+    """It cuts no trie and takes no place among those that are kept; a long one does."""
+    compiled, _ = catalogue
+    whole = compiled.of(Filter(brand="Acme"))
+    for number in range(40):
+        found = compiled.of(Filter(brand="Acme", block=[f"i{number}", "never was"]))
+        assert found.trie is whole.trie
+    assert compiled.of(Filter(brand="Acme")) is whole
+    long = Filter(block=[f"i{number}" for number in range(65)])
+    assert compiled.of(long) is compiled.of(long)
+    assert (compiled.of(long).num_items, compiled.of(long).spare) == (0, 0)
+    assert [Filter(block=[f"i{n}" for n in range(size)]).spare for size in (0, 1, 16, 17, 64)] == [0, 16, 16, 32, 64]
+
+
+def test_a_choice_lets_pass_what_it_says(catalogue):
+    """Each name and path once, spelled as the most items have it; a root whose name stands elsewhere too has its own.
+
+    Of 60 items on nine paths in turn the first six paths have seven, the others six.
+    """
+    compiled, _ = catalogue
+    for field, named in compiled.names.items():
+        assert len({choice.value.casefold() for choice in named.choices}) == len(named.choices)
+        for value, path, num_items in named.choices:
+            found = compiled.of(Filter(**{field: value}, in_stock=False)).num_items
+            assert (value, found) == (value, num_items)
+            assert all(path)
+    of_category = {choice.value: choice.num_items for choice in compiled.names["category"].choices}
+    assert of_category == {
+        "Shoes": 20,
+        "Shoes > Men": 13,
+        "Shoes > Women": 7,
+        "Shoes > Women > Boots": 7,
+        "Bags": 7,
+        "Bags > Women": 7,
+        "Bags > Shoes": 7,
+        "> Women": 6,
+        "Women > Gifts": 6,
+        "> Gifts": 6,
+        "Gifts > gifts": 6,
+    }
+    assert [(one.value, one.num_items) for one in compiled.names["brand"].choices] == [("ACME", 36), ("Nordwind", 12)]
+    assert {one.value for one in compiled.names["seller"].choices} == {"Corner", "Market"}
+
+
+def test_a_hint_takes_no_time(catalogue):
+    """What nobody would type is not compared with every name there is, however long."""
+    names = pa.chunked_array([[f"{number:05d}" + "ab" * 120 for number in range(4000)] + ["Nordwind"] * 2])
+    named = Named("brand", names)
+    calls = []
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(difflib, "get_close_matches", lambda name, near: calls.append((name, near)) or [])
+        for name in ("ba" * 128, "nordwnid"):
+            with pytest.raises(UserError, match=r"the most items have: 'Nordwind'"):
+                named.check([name])
+    assert calls == [("nordwnid", ["nordwind"])]
 
 
 @pytest.mark.parametrize(
@@ -149,11 +231,41 @@ def test_a_price_that_is_none_is_refused(wanted, sentence):
         Filter(**wanted)
 
 
-def test_a_command_line_gives_one_value_or_several():
-    """Numbers in brackets stay the texts that they are: 007 is an ID."""
+def test_a_text_is_one_value():
+    """Whatever is in it: brackets are part of a name, and an empty list is no name."""
     assert Filter(category="Shoes > Women").category == ("Shoes > Women",)
-    assert Filter(block="[12, 007,'a b']").block == ("007", "12", "a b")
+    assert Filter(brand="[solid]").brand == ("[solid]",)
     assert Filter(allow=()).allow == ()
+
+
+@pytest.mark.parametrize(
+    ("typed", "values"),
+    [
+        ("> Women", ["> Women"]),
+        ("Clothing, Shoes & Jewelry", ["Clothing, Shoes & Jewelry"]),
+        ("['Home, Garden', Shoes]", ["Home, Garden", "Shoes"]),
+        ("['Home, Garden', 12]", ["12", "Home, Garden"]),
+        ("""["Levi's", 007,'a b', On]""", ["007", "Levi's", "On", "a b"]),
+        ("['[solid]']", ["[solid]"]),
+        ("[solid", ["[solid"]),
+        ("[]", []),
+    ],
+)
+def test_a_command_line_gives_one_value_or_several(typed, values):
+    """Items of a list stay the texts that they are, quoted or not: 007 is an ID, and On a brand."""
+    of_line = auto_cli(typed_filter, args=["--filter.category", typed, "--filter.allow", typed])
+    for found in (TypedFilter(typed, allow=typed), of_line):
+        assert (list(found.category), list(found.allow)) == (values, values)
+
+
+def typed_filter(filter: TypedFilter = TypedFilter()) -> TypedFilter:  # noqa: B008
+    return filter
+
+
+@pytest.mark.parametrize("typed", ["['a, b]", "[[a]]", "[a: b]"])
+def test_a_list_that_is_none_is_refused(typed):
+    with pytest.raises(UserError, match=r"filter.brand: .* is no list of names: write it as \['Home, Garden', Shoes\]"):
+        TypedFilter(brand=typed)
 
 
 FILTERS = [
@@ -205,11 +317,66 @@ def test_a_narrow_filter_starves_no_list(tiny_khqe, tiny_engine, tiny_log, searc
 
 
 def test_what_does_not_pass_takes_no_place_in_a_bucket():
-    """Of items 0 to 5 on one SID, the higher first, two are shown: the best two that pass."""
+    """Of items 0 to 5 on one SID, the higher first, two are shown: the best two that pass.
+
+    Only where the list is not full yet does another one that passes come too.
+    """
     table = SidTable(np.zeros((6, 2), int), np.arange(6.0))
     shown = np.array([True, True, False, True, False, False])
     assert table.expand(np.array([[0, 0]]), 10, per_bucket=2).tolist() == [5, 4]
-    assert table.expand(np.array([[0, 0]]), 10, per_bucket=2, shown=shown).tolist() == [3, 1]
+    assert table.expand(np.array([[0, 0]]), 2, per_bucket=2, shown=shown).tolist() == [3, 1]
+    assert table.expand(np.array([[0, 0]]), 10, per_bucket=2, shown=shown).tolist() == [3, 1, 0]
+
+
+@pytest.fixture(scope="module")
+def crowded_engine(tiny_khqe, tiny_engine):
+    """The tiny shop with eight items on one SID, 0 to 7, and four on another, 8 to 11; earlier rows come first."""
+    codes = tiny_khqe.item_codes.copy()
+    free = [sid for sid in tiny_khqe.table.sids.tolist() if sid not in codes[12:].tolist()]
+    codes[:8], codes[8:12] = free[0], free[1]
+    crowded = Khqe(tiny_khqe.encoder, tiny_khqe.codebook, [], codes, tiny_khqe.item_embeddings, -np.arange(36.0))
+    return SearchEngine(crowded, tiny_engine.generator, tiny_engine.writer.tokenizer, "search", Views(), num_beams=8)
+
+
+def test_what_passes_is_shown_however_crowded_its_sid(crowded_engine, tiny_log):
+    """Eight items that share a SID are allowed, ten are asked for: all eight are shown, best first."""
+    ids = [f"i{row:02d}" for row in range(12)]
+    hits = crowded_engine.search(tiny_log, "boots", filter=Filter(allow=ids[:8], in_stock=False))
+    assert [hit.item_id for hit in hits] == ids[:8]
+    hits = crowded_engine.search(tiny_log, "boots", k=11, filter=Filter(allow=ids, in_stock=False))
+    assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
+    eight = [hit.item_id for hit in hits if hit.item_id in ids[:8]]
+    four = [hit.item_id for hit in hits if hit.item_id in ids[8:]]
+    # Five and four at first; the two that are missing are the next of eight, whichever SID is the better one.
+    assert (eight, four) == (ids[:7], ids[8:])
+    assert len(crowded_engine.search(tiny_log, "boots", k=9, filter=Filter(allow=ids, in_stock=False))) == 9
+
+
+def test_a_list_of_the_whole_catalogue_has_five_of_a_sid(crowded_engine, tiny_log):
+    """As it is evaluated: without a filter no list is filled up."""
+    ranked = crowded_engine.rank([tiny_log.context(None, "boots")], 36)[0]
+    assert {*range(5), *range(8, 12)} >= {row for row in ranked.items.tolist() if row < 12}
+
+
+@pytest.mark.parametrize("num_blocked", [3, 20])
+def test_what_is_blocked_starves_no_list(tiny_engine, tiny_khqe, tiny_log, searches, num_blocked):
+    """Four beams, and the best items of each search blocked: there is a list of others all the same.
+
+    With as many beams as SIDs it is the unblocked list without them.
+    """
+    tokenizer = tiny_engine.writer.tokenizer
+    narrow, wide = (
+        SearchEngine(tiny_khqe, tiny_engine.generator, tokenizer, "search", Views(), num_beams=width)
+        for width in (4, 200)
+    )
+    for search in searches:
+        whole = wide.rank([search], 36, wide.filters(tiny_log).of(Filter()))[0].items.tolist()
+        wanted = Filter(block=[tiny_log.item_ids[row] for row in whole[:num_blocked]])
+        found = wide.rank([search], 36, wide.filters(tiny_log).of(wanted))[0]
+        assert found.items.tolist() == whole[num_blocked:]
+        few = narrow.rank([search], 4, narrow.filters(tiny_log).of(wanted))[0].items.tolist()
+        assert len(few) == 4
+        assert not {*few} & {*whole[:num_blocked]}
 
 
 def test_what_is_sold_out_is_shown_to_who_asks(tiny_engine, tiny_log):

@@ -2,6 +2,7 @@
 
 import asyncio
 import shutil
+import uuid
 
 import httpx
 import inside
@@ -139,6 +140,31 @@ def test_a_filter_is_the_engines(client, service, tiny_log):
     assert inside.found(client, query="red boots")["num_passing"] == 35  # i05 is sold out
 
 
+def test_a_filter_as_long_as_it_may_be_fits_a_body(client, service):
+    """Lists of UUIDs to allow and to block, and names of each field."""
+    limits = service.limits
+    ids = [[str(uuid.UUID(int=number)) for number in range(begin, begin + limits.filter_items)] for begin in (0, 2000)]
+    names = [f"{number}".ljust(256, "x") for number in range(limits.filter_names)]
+    wanted = {"allow": ids[0], "block": ids[1], "category": names, "brand": names, "seller": names}
+    answer = client.post("/search", json={"query": "x" * limits.query_length, "filter": wanted})
+    assert (answer.status_code, answer.json()["error"]["message"][:30]) == (422, "filter.category: no item has t")
+    ids[0][0] = "i01"
+    got = inside.found(client, query="boots", filter={"allow": ids[0], "block": ids[1]})
+    assert ([hit["item_id"] for hit in got["hits"]], got["num_passing"]) == (["i01"], 1)
+
+
+def test_names_like_a_wrong_one_are_sought_beside_the_loop(client, service, monkeypatch):
+    """A shop has many names: others are answered meanwhile."""
+    threads = []
+    check = service.generation.filters.check
+    monkeypatch.setattr(
+        service.generation.filters, "check", lambda wanted: (threads.append(asyncio._get_running_loop()), check(wanted))
+    )
+    answer = client.post("/search", json={"query": "rug", "filter": {"brand": ["acmee"]}})
+    assert (answer.status_code, threads) == (422, [None])
+    assert "like it: 'Acme'" in answer.json()["error"]["message"]
+
+
 def test_an_id_that_is_unknown_is_passed_over(client):
     """Lists come from elsewhere; what they allow, or do not block, is shown."""
     some = {"allow": ["i01", "i02", "i03", "gone"], "block": ["i02", "never was"]}
@@ -171,8 +197,8 @@ def test_what_can_be_filtered_by(client):
 def test_many_at_once_are_batched_and_answered_as_if_alone(reranking_service):
     """24 searches of 12 shoppers at the same time: fewer batches than searches, and the answers of one at a time.
 
-    They ask for more or fewer items than are re-sorted, some for none to be, and some for another part of the shop:
-    none may touch their neighbours.
+    They ask for more or fewer items than are re-sorted, some for none to be, some for another part of the shop, and
+    each blocks what it had before: none may touch their neighbours.
     """
     service = reranking_service
     app = create_app(service)
@@ -183,7 +209,7 @@ def test_many_at_once_are_batched_and_answered_as_if_alone(reranking_service):
             "user_id": f"u{user}",
             "k": 4 + 5 * (user % 2),
             "rerank": user % 3 != 0,
-            "filter": filters[user // 6],
+            "filter": filters[user // 6] | {"block": [f"i{item:02d}" for item in range(user, user + 5)]},
         }
         for query in ("rug", "red lamp")
         for user in range(12)

@@ -171,6 +171,23 @@ def test_a_shopper_filters(page, address, client):
     assert page.get_by_label("In stock only").is_checked()
 
 
+def test_several_names_stay_several(page, address):
+    """A link asks for two categories; another one and back again is the same two, and is answered."""
+    page.goto(f"{address}/?q=boots&category=Shoes+%3E+Boots&category=Home+%3E+Rug")
+    page.get_by_text("out of 11 that pass the filters").wait_for()
+    categories = page.get_by_label("Category")
+    assert categories.locator("option:checked").inner_text() == "Shoes > Boots, Home > Rug"
+    categories.select_option(label="Kitchen")
+    page.get_by_text("out of 12 that pass the filters").wait_for()
+    assert page.url.endswith("?q=boots&category=Kitchen")
+    categories.select_option(label="Shoes > Boots, Home > Rug")
+    page.get_by_text("out of 11 that pass the filters").wait_for()
+    assert page.url.endswith("?q=boots&category=Shoes+%3E+Boots&category=Home+%3E+Rug")
+    categories.select_option(label="All")
+    page.locator("#status").get_by_text("10 items in").wait_for()
+    assert page.url == f"{address}/?q=boots"
+
+
 def test_a_list_stands_beside_the_same_re_sorted(page, address, client):
     """The same shopper twice, the right list re-sorted: parts on each card, bars that fall, the choice in the link."""
     asked = {"query": "red boots", "user_id": "u3"}

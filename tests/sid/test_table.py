@@ -25,6 +25,19 @@ def test_sids_are_expanded_in_beam_order_and_cut():
     assert table.expand(np.array([[0, 0]]), k=3).tolist() == []
 
 
+def test_a_list_of_what_may_be_shown_is_filled_up():
+    """Eight items, 0 to 7, on one SID, three on another, and one alone that may not be shown; two of a SID at first.
+
+    What is missing comes from the better SID before the worse one, and stands beside its own.
+    """
+    table = SidTable(np.array([[0, 0]] * 8 + [[1, 0]] * 3 + [[2, 0]]), np.zeros(12))
+    ranked, shown = np.array([[1, 0], [2, 0], [0, 0]]), np.arange(12) < 11
+    want = {3: [8, 9, 0], 4: [8, 9, 0, 1], 5: [8, 9, 10, 0, 1], 7: [8, 9, 10, 0, 1, 2, 3], 20: [8, 9, 10, *range(8)]}
+    for k, rows in want.items():
+        assert table.expand(ranked, k, per_bucket=2, shown=shown).tolist() == rows
+    assert table.expand(ranked, 20, per_bucket=2).tolist() == [8, 9, 11, 0, 1]
+
+
 def test_rows_of_sids_agree_with_a_dictionary():
     codes = np.random.default_rng(0).integers(0, 5, (200, 4))
     table = SidTable(codes, np.zeros(200))

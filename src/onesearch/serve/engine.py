@@ -4,7 +4,7 @@ context → prompt → encoder → constrained beams over valid SIDs → buckets
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -99,7 +99,7 @@ class SearchEngine:
         form: which prompt the generator was last trained to answer: `sid`, `cooccur` or `search`.
         views: what a search prompt shows.
         num_beams: K.
-        per_bucket: how many items of one SID are shown.
+        per_bucket: how many items of one SID are shown, where a filter leaves enough others.
         template: the words of its prompts.
     """
 
@@ -181,12 +181,13 @@ class SearchEngine:
         return self.beams_within(contexts, self.trie)[0]
 
     @torch.inference_mode()
-    def beams_within(self, contexts: Sequence[SearchContext], *tries: SidTree) -> list[Beams]:
-        """The best SIDs of each search inside one trie after the other; the prompts are read once."""
+    def beams_within(self, contexts: Sequence[SearchContext], *tries: SidTree, spare: int = 0) -> list[Beams]:
+        """The best K + `spare` SIDs of each search inside one trie after the other; the prompts are read once."""
         was_training = self.generator.training
         self.generator.eval()
         encoded = self.generator.encode(self.batch(contexts))
-        found = [beam_search(GeneratorScorer(self.generator, encoded), trie, self.num_beams) for trie in tries]
+        num_beams = self.num_beams + spare
+        found = [beam_search(GeneratorScorer(self.generator, encoded), trie, num_beams) for trie in tries]
         self.generator.train(was_training)
         return found
 
@@ -200,16 +201,28 @@ class SearchEngine:
         """
         if passing is None:
             return self.ranked(self.beams(contexts), k)
-        if passing.trie is None:
-            return [Ranked(np.empty(0, np.int64), np.empty(0)) for _ in contexts]
-        return self.ranked(self.beams_within(contexts, passing.trie)[0], k, passing)
+        return self.rank_each(contexts, [k] * len(contexts), [passing] * len(contexts))
 
-    def ranked(self, beams: Beams, k: int, passing: Passing | None = None) -> list[Ranked]:
+    def rank_each(
+        self, contexts: Sequence[SearchContext], lengths: Sequence[int], passing: Sequence[Passing]
+    ) -> list[Ranked]:
+        """The items of searches of one batch whose filters differ in blocked items at most.
+
+        Args:
+            contexts: the searches.
+            lengths: how many items each asks for: a list is filled up to its own length, so that cutting a longer one
+                would not give it.
+            passing: of each the only items that may be in it; all of one trie and one `spare`.
+        """
+        trie, spare = passing[0].trie, passing[0].spare
+        if trie is None:
+            return [Ranked(np.empty(0, np.int64), np.empty(0)) for _ in contexts]
+        found = _sids(self.beams_within(contexts, trie, spare=spare)[0])
+        return [self.expand(*sids, k, shown) for sids, k, shown in zip(found, lengths, passing, strict=True)]
+
+    def ranked(self, beams: Beams, k: int) -> list[Ranked]:
         """The items behind beams, at most `k` for each search."""
-        return [
-            self.expand(codes[valid].cpu().numpy(), scores[valid].double().cpu().numpy(), k, passing)
-            for codes, scores, valid in zip(beams.codes, beams.scores, beams.valid, strict=True)
-        ]
+        return [self.expand(*sids, k) for sids in _sids(beams)]
 
     def expand(
         self, codes: NDArray[np.int64], scores: NDArray[np.float64], k: int, passing: Passing | None = None
@@ -269,3 +282,9 @@ class SearchEngine:
                 ranked.items, titles, sids, ranked.scores, judgements, strict=True
             )
         ]
+
+
+def _sids(beams: Beams) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float64]]]:
+    """Of each search the SIDs [K, C] that were found, and their scores [K]."""
+    for codes, scores, valid in zip(beams.codes, beams.scores, beams.valid, strict=True):
+        yield codes[valid].cpu().numpy(), scores[valid].double().cpu().numpy()

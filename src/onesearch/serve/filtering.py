@@ -6,8 +6,9 @@ records no stock would have nothing to show otherwise.
 """
 
 import math
-from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+import yaml
 
 from onesearch.types import UserError
 
@@ -17,8 +18,15 @@ NAMES = ("category", "brand", "seller")
 SEPARATOR = " > "
 """Between the names of a category's path."""
 
+ROOT = "> "
+"""Before a path that must not be taken for a name: `> Women` is the root Women, and no Women elsewhere."""
+
 Values = tuple[str, ...] | str
-"""Values, each once, in order; given as one text they are a single value, or several as [A, B]."""
+"""Values, each once, in order; a text is a single one."""
+
+_LISTS = (*NAMES, "allow", "block")
+_SHORT = 64  # blocked items that are left to the buckets: more would cost more beams than a trie of their own
+_STEP = 16  # spare beams, so that lists of a like length walk together
 
 
 @dataclass(frozen=True)
@@ -26,8 +34,9 @@ class Filter:
     """What an item must be to be shown.
 
     Args:
-        category: a name anywhere on an item's path, or a path from its root on, as `Shoes > Women`; [A, B] are
-            alternatives. Upper and lower case are alike, as in the next two.
+        category: a name anywhere on an item's path, or a path from its root on, as `Shoes > Women`; `> Women` is the
+            root of that name. Several are alternatives, in brackets as ['Home, Garden', Shoes]. Upper and lower case
+            are alike, as in the next two.
         brand: who makes it.
         seller: who sells it.
         price_min: what it costs at least.
@@ -47,10 +56,11 @@ class Filter:
     block: Values = ()
 
     def __post_init__(self) -> None:
-        for name in (*NAMES, "allow", "block"):
+        for name in _LISTS:
             given = getattr(self, name)
             if given is not None:  # in one order, so that what means the same is the same
-                object.__setattr__(self, name, tuple(sorted(set(_values(given)))))
+                values = {given} if isinstance(given, str) else set(given)
+                object.__setattr__(self, name, tuple(sorted(values)))
         for name in ("price_min", "price_max"):
             price = getattr(self, name)
             if price is not None and not (0 <= price < math.inf):
@@ -59,6 +69,20 @@ class Filter:
             raise UserError(
                 f"filter.price_min is {self.price_min:g} and price_max {self.price_max:g}: no price lies between."
             )
+
+    @property
+    def part(self) -> "Filter":
+        """The filter whose part of the trie is walked: a short list of blocked items is left to the buckets.
+
+        Such lists are a shopper's own. To cut the trie by each would cost more than the search, and nobody else's
+        search could share it.
+        """
+        return replace(self, block=()) if self.spare else self
+
+    @property
+    def spare(self) -> int:
+        """Beams beyond K, one at least for each item that is blocked in the buckets: it may be alone on its SID."""
+        return -(-len(self.block) // _STEP) * _STEP if len(self.block) <= _SHORT else 0
 
     def __str__(self) -> str:
         """In words, for people."""
@@ -74,9 +98,24 @@ class Filter:
         return ", ".join([*told, "in stock" if self.in_stock else "sold out too"])
 
 
-def _values(given: Iterable[str]) -> Iterable[str]:
-    """A command line has numbers in brackets as a text: item IDs may be numbers, and may begin with 0."""
-    if not isinstance(given, str):
-        return given
-    is_list = given.startswith("[") and given.endswith("]")
-    return [part.strip(" '\"") for part in given[1:-1].split(",")] if is_list else [given]
+@dataclass(frozen=True)
+class TypedFilter(Filter):
+    """What an item must be to be shown; several values are a list in brackets, as ['Home, Garden', Shoes]."""
+
+    def __post_init__(self) -> None:
+        for name in _LISTS:
+            given = getattr(self, name)
+            if isinstance(given, str) and given.startswith("[") and given.endswith("]"):
+                object.__setattr__(self, name, _listed(name, given))
+        super().__post_init__()
+
+
+def _listed(name: str, typed: str) -> tuple[str, ...]:
+    """The values of a list, each the text that it is: an item ID may be 007, and a brand On."""
+    try:
+        values = yaml.load(typed, yaml.BaseLoader)  # which knows texts alone
+    except yaml.YAMLError:
+        values = None
+    if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
+        raise UserError(f"filter.{name}: {typed} is no list of names: write it as ['Home, Garden', Shoes].")
+    return tuple(values)

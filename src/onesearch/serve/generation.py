@@ -44,9 +44,10 @@ class Ask(NamedTuple):
     filter: Filter = Filter()
 
     @property
-    def batch_key(self) -> tuple[int, str, int, bool, Filter]:
-        """Searches of one key can be answered together: the beams of one batch walk one trie."""
-        return id(self.generation), self.stage, self.num_beams, self.rerank, self.filter
+    def batch_key(self) -> tuple[int, str, int, bool, Filter, int]:
+        """Searches of one key can be answered together: the beams of one batch walk one trie, and are as many."""
+        wanted = self.filter
+        return id(self.generation), self.stage, self.num_beams, self.rerank, wanted.part, wanted.spare
 
     @property
     def reads_users(self) -> bool:
@@ -170,25 +171,23 @@ class Generation:
         """Answer searches of one `batch_key` together."""
         engine = copy.copy(self.engines[asks[0].stage])  # shares everything but the width of its beams
         engine.num_beams = asks[0].num_beams
-        passing = self.filters.of(asks[0].filter)
+        passing = [self.filters.of(ask.filter) for ask in asks]
         contexts = [self.shoppers.context(ask.user_id, ask.query, ask.events) for ask in asks]
         ranked = self._ranked(engine, contexts, asks, passing)
         explained = [row for row, ask in enumerate(asks) if ask.explain]
         scores = self._level_scores(engine, [contexts[row] for row in explained], [ranked[row] for row in explained])
         of_row = dict(zip(explained, scores, strict=True))
-        return [Answer(one, of_row.get(row), passing.num_items) for row, one in enumerate(ranked)]
+        return [Answer(one, of_row.get(row), passing[row].num_items) for row, one in enumerate(ranked)]
 
     def _ranked(
-        self, engine: SearchEngine, contexts: Sequence[SearchContext], asks: Sequence[Ask], passing: Passing
+        self, engine: SearchEngine, contexts: Sequence[SearchContext], asks: Sequence[Ask], passing: Sequence[Passing]
     ) -> list[Ranked]:
         """What each ask is answered, as long as it asks for, and as if it were alone in the batch."""
         if not asks[0].rerank:
-            found = engine.rank(contexts, max(ask.k for ask in asks), passing)
-        else:
-            assert self.reranker is not None, "a search that nothing can re-sort is refused when it comes"
-            lengths = [self.reranker.length(ask.k) for ask in asks]
-            lists = zip(engine.rank(contexts, max(lengths), passing), lengths, strict=True)
-            found = self.reranker.rerank(contexts, [one.take(slice(length)) for one, length in lists], max(lengths))
+            return engine.rank_each(contexts, [ask.k for ask in asks], passing)
+        assert self.reranker is not None, "a search that nothing can re-sort is refused when it comes"
+        lengths = [self.reranker.length(ask.k) for ask in asks]
+        found = self.reranker.rerank(contexts, engine.rank_each(contexts, lengths, passing), max(lengths))
         return [one.take(slice(ask.k)) for one, ask in zip(found, asks, strict=True)]
 
     @torch.inference_mode()

@@ -115,7 +115,6 @@ class Service:
         if rerank and generation.reranker is None:
             raise UserError("The run that is served has no reward model to re-sort by: ask with rerank false.")
         check_lengths(filter, limits)
-        generation.filters.check(filter)
         events = self.events.of(user_id)
         beams = num_beams or self.num_beams
         return Ask(generation, stage, beams, query, user_id, events, k, explain, rerank, filter)
@@ -128,12 +127,16 @@ class Service:
             left: ends when the client goes away.
 
         Raises:
+            UserError: the filter names what there is not.
             QueueFullError: too many wait.
             ClientLeftError: nobody waits for the answer any more.
             TimeoutError: it took too long.
         """
         leaving, future = asyncio.ensure_future(left), None
         try:
+            filters = ask.generation.filters
+            if not filters.knows(ask.filter):  # names that are like a wrong one take a while to find
+                await asyncio.to_thread(filters.check, ask.filter)
             future = asyncio.wrap_future(self.batcher.submit(ask))
             either = (future, leaving)
             await asyncio.wait(either, timeout=self.batching.timeout, return_when=asyncio.FIRST_COMPLETED)

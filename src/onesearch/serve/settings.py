@@ -13,7 +13,7 @@ class Limits:
         query_length: characters of a query.
         k: items of an answer.
         num_beams: K of a request that asks for its own.
-        body_bytes: size of a request's body.
+        body_bytes: size of a request's body; that of a filter which is as long as it may be fits, its IDs being UUIDs.
         rate: requests a second of one client in the long run; 0: as many as it likes.
         burst: requests that a client may send at once.
         clients: clients whose rate is remembered.
@@ -25,7 +25,7 @@ class Limits:
     query_length: int = 200
     k: int = 100
     num_beams: int = 256
-    body_bytes: int = 65_536
+    body_bytes: int = 131_072
     rate: float = 50.0
     burst: int = 100
     clients: int = 10_000
@@ -67,7 +67,8 @@ class Memory:
         shoppers_with_events: shoppers whose events since then are kept.
         events: events kept of each of them.
         prefixes: SID prefixes whose meaning is kept.
-        filters: filters whose items and SIDs are kept; of a million items about 25 MB each where most of them pass.
+        filters: filters whose items and SIDs are kept; of a million items 20 to 35 MB each where most of them pass, so
+            that 32 take about 1 GB.
     """
 
     texts: int = 50_000

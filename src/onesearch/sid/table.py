@@ -2,6 +2,7 @@
 
 Collisions are kept: a SID stands for a *bucket* of items, ordered by a priority that the caller computes (see
 `sid.priority`). The first `per_bucket` of each are shown in beam order, duplicates dropped, cut at k (PRQ-KMeans).
+Where only some items may be shown, these may lie behind few SIDs: a list that is not full yet takes more of a bucket.
 """
 
 from pathlib import Path
@@ -75,7 +76,8 @@ class SidTable:
             ranked: [K, C] SIDs, best first; those that no item has are passed over.
             k: the length of the answer.
             per_bucket: how many items of one SID are shown.
-            shown: [N] which items may be; all when not given.
+            shown: [N] which items may be; all when not given. With it a list that is shorter than `k` is filled up
+                with the rest of the buckets, the best SID's first; an item of the rest stands beside its SID's others.
 
         Returns:
             At most k item rows, none twice.
@@ -84,7 +86,14 @@ class SidTable:
         buckets = [self.bucket(row) for row in rows]  # an item has one SID: no duplicate across buckets
         if shown is not None:
             buckets = [bucket[shown[bucket]] for bucket in buckets]
-        return np.concatenate([bucket[:per_bucket] for bucket in buckets])[:k] if buckets else np.empty(0, np.int64)
+        sizes = np.array([len(bucket) for bucket in buckets], np.int64)
+        shares = np.minimum(sizes, per_bucket)
+        if shown is not None:
+            rest = sizes - shares
+            left = k - shares.sum() - (rest.cumsum() - rest)  # for each rest: what those before it leave free
+            shares += np.clip(left, 0, rest)
+        parts = [bucket[:share] for bucket, share in zip(buckets, shares.tolist(), strict=True)]
+        return np.concatenate(parts)[:k] if parts else np.empty(0, np.int64)
 
     def collisions(self) -> Collisions:
         """Count shared SIDs."""

@@ -1,6 +1,5 @@
 """From rows and codes to what goes over the wire."""
 
-import heapq
 import re
 from collections.abc import Mapping, Sequence
 from string import ascii_lowercase
@@ -9,7 +8,6 @@ import numpy as np
 
 from onesearch.log.text import item_texts
 from onesearch.serve.engine import Ranked
-from onesearch.serve.filtering import SEPARATOR
 from onesearch.serve.filters import Filters, Named
 from onesearch.serve.generation import Answer, Ask, Generation
 from onesearch.serve.http.filter_schema import Choice, Choices
@@ -162,10 +160,9 @@ def choices(filters: Filters, most: int) -> Choices:
 
 def _choices(named: Named, most: int) -> list[Choice]:
     """A path never stands without what it begins with, which has as many items or more."""
-    largest = heapq.nsmallest(most, named.num_items.items(), key=lambda one: (-one[1], len(one[0]), one[0]))
     return [
-        Choice(value=SEPARATOR.join(path), path=list(path), num_items=count)
-        for path, count in sorted(largest, key=lambda one: [name.casefold() for name in one[0]])
+        Choice(value=value, path=list(path), num_items=count)
+        for value, path, count in sorted(named.choices[:most], key=lambda one: [name.casefold() for name in one.path])
     ]
 
 

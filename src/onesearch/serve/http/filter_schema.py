@@ -12,7 +12,9 @@ class FilterParams(Strict):
     """A filter in a URL, where everything is text."""
 
     category: list[Name] = Field(
-        default=[], description="Names on an item's path, or paths from its root on.", examples=[["Shoes > Women"]]
+        default=[],
+        description="Names on an item's path, or paths from its root on; `> Women` is the root alone.",
+        examples=[["Shoes > Women"]],
     )
     brand: list[Name] = Field(default=[], description="Who makes it.")
     seller: list[Name] = Field(default=[], description="Who sells it.")
@@ -46,7 +48,7 @@ class Choice(BaseModel):
 
     value: Annotated[str, Field(description="As a filter takes it.", examples=["Shoes > Women"])]
     path: Annotated[list[str], Field(description="Of a category, its names, coarse to fine.")]
-    num_items: Annotated[int, Field(description="Of the whole catalogue, sold out or not.")]
+    num_items: Annotated[int, Field(description="That a filter by it lets pass, sold out or not.")]
 
 
 class Choices(BaseModel):

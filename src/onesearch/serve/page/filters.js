@@ -55,12 +55,13 @@ export class Filters {
   select(name, options) {
     const chosen = this.address.getAll(name), own = chosen.join(", ");
     if (!options.length && !own) return null;
-    const isOffered = !own || (chosen.length === 1 && options.some(([value]) => value === own));
-    const all = [["", say("any")], ...(isOffered ? [] : [[own, own]]), ...options];
+    const offered = [[[], say("any")], ...options.map(([value, text]) => [[value], text])];
+    const isChosen = ([values]) => values.length === chosen.length && values.every((value, place) => value === chosen[place]);
+    const all = offered.some(isChosen) ? offered : [offered[0], [chosen, own], ...offered.slice(1)];
     const id = `filter-${name}`;
-    const select = make("select", { id, onchange: () => this.change(name, select.value) },
-      all.map(([value, text]) => make("option", { value }, text)));
-    select.value = own;
+    const select = make("select", { id, onchange: () => this.change(name, ...all[select.selectedIndex][0]) },
+      all.map(([values, text]) => make("option", { value: values.join(", ") }, text)));
+    select.selectedIndex = all.findIndex(isChosen);
     return make("div.choice", {}, make("label", { for: id }, say(name)), select);
   }
 
@@ -82,9 +83,9 @@ export class Filters {
     return make("label.stock", {}, box, say("inStock"));
   }
 
-  change(name, value) {
-    if (value) this.address.set(name, value);
-    else this.address.delete(name);
+  change(name, ...values) {
+    this.address.delete(name);
+    for (const value of values.filter(Boolean)) this.address.append(name, value);
     this.count();
     this.onchange();
   }
