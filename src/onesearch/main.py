@@ -1,4 +1,4 @@
-"""The one entry: `onesearch VERB`. fit, validate, test and predict go to LightningCLI, as plan does; the rest to `commands`."""
+"""The one entry: `onesearch VERB`. fit, validate, test, predict and plan go to LightningCLI, the rest to `commands`."""
 
 import argparse
 import os

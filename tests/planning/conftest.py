@@ -32,9 +32,12 @@ SMALL = {
 
 
 @pytest.fixture
-def planned(tiny_run: Path, tmp_path: Path) -> Callable[..., dict[str, Any]]:
+def planned(tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, Any]]:
     """`planned(stage, *options)`: the plan of a stage of `tiny_run`, with a small overlay where there is one."""
+    from onesearch.planning import work
     from onesearch.planning.plan import plan
+
+    monkeypatch.setattr(work, "PROBED", 0)  # the longest batch of each kind alone
 
     def plan_it(stage: str, *options: str, run: Path = tiny_run) -> dict[str, Any]:
         files = ["-c", str(CONFIGS / f"{stage}.yaml")]

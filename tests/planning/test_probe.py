@@ -58,9 +58,9 @@ def measured(stage, batch, dtype):
         return tensor
 
     with silent(stage), FlopCounterMode(display=False, custom_mapping=ON_A_CPU) as counter:
-        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-            with torch.autocast("cpu", dtype or torch.bfloat16, enabled=dtype is not None):
-                loss = stage.training_step(batch, 0)
+        autocast = torch.autocast("cpu", dtype or torch.bfloat16, enabled=dtype is not None)
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor), autocast:
+            loss = stage.training_step(batch, 0)
         loss.backward()
     size = sum(storage.nbytes() for place, storage in kept.items() if place not in weights)
     stage.zero_grad()

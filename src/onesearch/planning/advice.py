@@ -14,6 +14,7 @@ from onesearch.models.text_encoder import PretrainedEncoder
 from onesearch.planning.hardware import Device
 from onesearch.planning.work import Cost, Work
 from onesearch.stages.dpo import DpoStage
+from onesearch.stages.generation import GeneratorStage
 from onesearch.stages.sft import SftStage
 
 PAPER_BATCH = 512
@@ -23,8 +24,11 @@ HEADROOM = 0.9
 """Share of a device's memory that is planned for: its own context and gaps between tensors take the rest."""
 
 FRESH_RATE, TUNED_RATE = 1.0, 0.3
-"""Highest usual AdamW rate times width. GPT-3's fresh models lie between .3 and .6 (arXiv 2005.14165, table 2.1), BART-base
-at 5e-5 is tuned at .04 and mT5-base at 3e-4 at .23."""
+"""Highest usual AdamW rate times width. GPT-3's fresh models lie between .3 and .6 (arXiv 2005.14165, table 2.1),
+BART-base at 5e-5 is tuned at .04 and mT5-base at 3e-4 at .23."""
+
+LARGE = 60e6
+"""Parameters of a model that nobody starts afresh on a click log: a later stage does not say how its model began."""
 
 LOWEST_RATE = 0.01
 """Of fresh weights: below, they hardly move within an epoch."""
@@ -48,16 +52,21 @@ def memory_advice(total: float, peak: float, device: Device, batch_size: int, op
     """
     room = HEADROOM * device.memory
     if total > room:
-        fits = int(batch_size * (room - (total - peak)) / peak) if peak else 0
+        fits = int(0.9 * batch_size * (room - (total - peak)) / peak) if peak else 0  # some batches are longer
         way = f"set 'data.init_args.batch_size' to {fits} or less and raise 'trainer.accumulate_grad_batches'"
         way = way if fits > 0 else "the weights alone leave no room: take a smaller model or a larger device"
         more = "".join(f", or {option}" for option in options)
-        yield f"A batch of {batch_size} takes {total / 1e9:.1f} GB, {device.name} has {device.memory / 1e9:.0f}: {way}{more}."
+        sizes = f"takes {total / 1e9:.3g} GB, {device.name} has {device.memory / 1e9:.3g}"
+        yield f"A batch of {batch_size} {sizes}: {way}{more}."
 
 
 def ways_to_save(stage: LightningModule, precision: str) -> Iterator[str]:
     """Options that this fit does not use yet."""
-    if isinstance(stage, SftStage) and not stage.gradient_checkpointing and stage.generator.backbone.config.is_encoder_decoder:
+    if (
+        isinstance(stage, SftStage)
+        and not stage.gradient_checkpointing
+        and stage.generator.backbone.config.is_encoder_decoder
+    ):
         yield "set 'model.init_args.gradient_checkpointing' to true"
     if precision.startswith("32"):
         yield "set 'trainer.precision' to bf16-mixed"
@@ -67,8 +76,9 @@ def batch_advice(stage: LightningModule, work: Work) -> Iterator[str]:
     """A step of another size than the paper's, or data that does not fill one."""
     if isinstance(stage, SftStage | DpoStage) and not 0.5 <= work.global_batch / PAPER_BATCH <= 2:
         yield (
-            f"A step has {work.global_batch:,} examples, the paper's {PAPER_BATCH}: set 'trainer.accumulate_grad_batches' "
-            "or the batch size so that batch × devices × accumulation comes near it, or scale the learning rate."
+            f"A step has {work.global_batch:,} examples, the paper's {PAPER_BATCH}: set "
+            "'trainer.accumulate_grad_batches' or the batch size so that batch × devices × accumulation comes near it, "
+            "or scale the learning rate."
         )
     if 0 < work.samples < work.global_batch:
         yield f"An epoch has {work.samples:,} samples, less than a step's {work.global_batch:,}: lower the batch size."
@@ -82,7 +92,9 @@ def rate_advice(stage: LightningModule, num_parameters: int) -> Iterator[str]:
     rate = getattr(getattr(stage, "optimization", None), "lr", None)
     if width is None or rate is None:
         return
-    tuned = isinstance(getattr(stage, "backbone", None), PretrainedGenerator | PretrainedEncoder) or num_parameters > 60e6
+    tuned = (
+        isinstance(getattr(stage, "backbone", None), PretrainedGenerator | PretrainedEncoder) or num_parameters > LARGE
+    )
     highest = (TUNED_RATE if tuned else FRESH_RATE) / width
     kind = "pretrained weights" if tuned else "weights"
     if rate > highest:
@@ -113,20 +125,21 @@ def length_advice(stage: LightningModule, data: Any, log: Log, cost: Cost) -> It
     positions = getattr(generator, "max_length", None)
     if positions is not None and cost.longest > positions:
         yield (
-            f"A prompt has {cost.longest} tokens, the backbone reads {positions}: show less in 'data.init_args.views', or "
-            "take a backbone with more positions."
+            f"A prompt has {cost.longest} tokens, the backbone reads {positions}: show less in 'data.init_args.views', "
+            "or take a backbone with more positions."
         )
     tokenizer = _tokenizer(stage)
     if tokenizer is None:
         return
     queries: list[str] = log.queries["query"].to_pylist()
-    if generator is not None:
+    texts, option = {"queries": queries}, "'data.init_args.views.max_text'"
+    if isinstance(stage, GeneratorStage):
         most = stage.views.max_text
-        texts, option = {"queries": queries}, f"'views.max_text' of {getattr(stage, 'init_from', None) or 'the data'}"
-        option = "'data.init_args.views.max_text'" if hasattr(data, "views") else option
+        if not hasattr(data, "views"):
+            option = f"'views.max_text' of {data.init_from}, which wrote these prompts first"
     else:
-        most, texts = data.max_length, {"queries": queries, "items' texts": item_texts(log.items)}
-        option = "'data.init_args.max_length'"
+        most, option = int(data.max_length), "'data.init_args.max_length'"
+        texts |= {"items' texts": item_texts(log.items)}
     for name, found in texts.items():
         some = found[:: max(1, len(found) // NUM_TEXTS)][:NUM_TEXTS]
         longer = sum(len(ids) > most for ids in tokenizer(some, add_special_tokens=False)["input_ids"]) if some else 0
@@ -146,6 +159,6 @@ def disk_advice(needed: int, free: int, folder: Any, each: int) -> Iterator[str]
     """No room for the checkpoints."""
     if needed > free:
         yield (
-            f"{folder} has {free / 1e9:.1f} GB free, the checkpoints take {needed / 1e9:.1f} ({each / 1e9:.1f} each): free "
-            "some, keep fewer ('save_top_k' of ModelCheckpoint), or name another disk with '--run'."
+            f"{folder} has {free / 1e9:.1f} GB free, the checkpoints take {needed / 1e9:.1f} ({each / 1e9:.1f} each): "
+            "free some, keep fewer ('save_top_k' of ModelCheckpoint), or name another disk with '--run'."
         )

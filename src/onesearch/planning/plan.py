@@ -1,7 +1,7 @@
 """`onesearch plan -c configs/STAGE.yaml --run RUN`: what `onesearch fit` of the same line would take.
 
-The line is read by the stages' own parser; stage and data are built as a fit builds them, in a folder beside the run's that
-holds links to what the run holds, so that nothing is written to the run and nothing is trained.
+The line is read by the stages' own parser; stage and data are built as a fit builds them, in a folder beside the run's
+that holds links to what the run holds, so that nothing is written to the run and nothing is trained.
 """
 
 import json
@@ -41,8 +41,8 @@ from onesearch.types import UserError
 FORMULA = "Σ 2·m·k·n over all matrix products, forward and backward, counted by torch on batches of the run"
 
 LAUNCH = 10e-6
-"""Seconds that the processor takes to start an operation, forward or backward: a GPU waits for it in small steps. The demo's
-generator took 13 µs on an H100 (27 steps of 2,800 operations a second, benchmarks/RESULTS.md)."""
+"""Seconds that the processor takes to start an operation, forward or backward: a GPU waits for it in small steps. The
+demo's generator took 13 µs on an H100 (27 steps of 2,800 operations a second, benchmarks/RESULTS.md)."""
 
 
 class PlanCLI(StageCLI):
@@ -212,7 +212,9 @@ def _notes(stage: Stage, settings: Mapping[str, Any], device: Device) -> list[st
             "embeds each text once and fits a codebook, whose FLOPs are not counted."
         )
     elif not getattr(stage, "learns", True):
-        notes.append(f"{stage.name} counts and learns nothing by gradient: no gradients, optimizer state or activations.")
+        notes.append(
+            f"{stage.name} counts and learns nothing by gradient: no gradients, optimizer state or activations."
+        )
     if isinstance(stage, DpoStage):
         notes.append("The plan is of `fit`; `predict`, which answers the searches and writes the lists, is not in it.")
     return notes
@@ -264,7 +266,8 @@ def _add_checkpoints(
     settings: Mapping[str, Any],
 ) -> None:
     """Bytes of one checkpoint, how many there will be, and the disk."""
-    state = sum(tensor.nbytes for tensor in stage.state_dict().values())
+    tensors = {tensor.untyped_storage().data_ptr(): tensor.nbytes for tensor in stage.state_dict().values()}
+    state = sum(tensors.values())  # what has several names is written once
     memory = found["memory"]
     each = state + (memory["optimizer"] + memory["averaged weights"] if learns else 0)
     writers = [one for one in trainer.checkpoint_callbacks if isinstance(one, ModelCheckpoint)]

@@ -38,7 +38,7 @@ class _Live(TorchDispatchMode):
     """Counts the bytes of all storages that are alive."""
 
     def __init__(self, resident: set[int]) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.known = set(resident)
         self.bytes = self.peak = self.operations = 0
 

@@ -51,19 +51,22 @@ def _facts(found: Mapping[str, Any]) -> Table:
         if memory[name]:
             table.add_row(name, _size(memory[name]))
     if memory["step"]:
-        table.add_row("activations", f"{_size(memory['step'])} at most ({_size(memory['kept'])} kept for the backward pass)")
+        table.add_row(
+            "activations", f"{_size(memory['step'])} at most ({_size(memory['kept'])} kept for the backward pass)"
+        )
     table.add_row("memory a device", f"{_size(memory['total'])} of {_size(found['device']['memory'])}")
     kinds = {kind: number for kind, number in work["batches"].items() if kind != "all"}
     of_kinds = f" ({', '.join(f'{number:,} {kind}' for kind, number in kinds.items())})" if kinds else ""
-    table.add_row("samples an epoch", f"{work['samples']:,} in {sum(work['batches'].values()):,} batches a device{of_kinds}")
+    table.add_row(
+        "samples an epoch", f"{work['samples']:,} in {sum(work['batches'].values()):,} batches a device{of_kinds}"
+    )
     steps = "no end" if work["steps"] is None else f"{work['steps']:,}"
-    table.add_row("optimizer steps" if memory["optimizer"] else "steps", f"{steps} of {work['global_batch']:,} examples")
+    table.add_row(
+        "optimizer steps" if memory["optimizer"] else "steps", f"{steps} of {work['global_batch']:,} examples"
+    )
     if "flops" in found:
         _add_flops(table, found["flops"], found["device"])
-    if kept["number"]:
-        sizes = f"{kept['number']} of {_size(kept['bytes'])}"
-    else:
-        sizes = "none"
+    sizes = f"{kept['number']} of {_size(kept['bytes'])}" if kept["number"] else "none"
     table.add_row("checkpoints", f"{sizes}; {_size(kept['needed'])} needed with the result, {_size(kept['free'])} free")
     return table
 

@@ -11,22 +11,37 @@ from onesearch.pipeline import merged
 LINKED = {
     "model.init_args.run": "--run",
     "data.init_args.run": "--run",
-    **{f"model.init_args.{name}": f"data.init_args.{name}" for name in ("views", "template", "tokenizer", "max_length")},
+    **{
+        f"model.init_args.{name}": f"data.init_args.{name}" for name in ("views", "template", "tokenizer", "max_length")
+    },
     **{f"data.init_args.{name}": f"model.init_args.{name}" for name in ("name", "init_from")},
 }
 """Options that the command line fills from others, whatever is stated for them."""
 
 Init = Mapping[str, Any]
 
+
+def _starts(model: Init, data: Init) -> bool:
+    return bool(model.get("init_from"))
+
+
+def _names_tokenizer(model: Init, data: Init) -> bool:
+    return bool(data.get("tokenizer"))
+
+
+def _always(model: Init, data: Init) -> bool:
+    return True
+
+
 UNREAD = (
-    ("SftStage", "model", "backbone", lambda model, data: model.get("init_from"), "the model is that of 'init_from'"),
-    ("SftStage", "model", "sid_init", lambda model, data: model.get("init_from"), "the model is that of 'init_from'"),
-    ("SftStage", "data", "vocab_size", lambda model, data: model.get("init_from"), "the tokenizer is that of 'init_from'"),
-    ("", "data", "vocab_size", lambda model, data: data.get("tokenizer"), "the tokenizer is the one that is named"),
-    ("LoggedDpo", "model", "preference.labels", lambda model, data: True, "no beam is re-sorted"),
-    ("LoggedDpo", "model", "preference.sharpness", lambda model, data: True, "no beam is re-sorted"),
-    ("LoggedDpo", "model", "preference.list_size", lambda model, data: True, "no beam is re-sorted"),
-    ("LoggedDpo", "data", "num_judged", lambda model, data: True, "no beam is re-sorted"),
+    ("SftStage", "model", "backbone", _starts, "the model is that of 'init_from'"),
+    ("SftStage", "model", "sid_init", _starts, "the model is that of 'init_from'"),
+    ("SftStage", "data", "vocab_size", _starts, "the tokenizer is that of 'init_from'"),
+    ("", "data", "vocab_size", _names_tokenizer, "the tokenizer is the one that is named"),
+    ("LoggedDpo", "model", "preference.labels", _always, "no beam is re-sorted"),
+    ("LoggedDpo", "model", "preference.sharpness", _always, "no beam is re-sorted"),
+    ("LoggedDpo", "model", "preference.list_size", _always, "no beam is re-sorted"),
+    ("LoggedDpo", "data", "num_judged", _always, "no beam is re-sorted"),
 )
 """Stage, part, option, when nothing reads it, and why; "" is any stage."""
 
@@ -51,10 +66,11 @@ def dead_keys(files: Sequence[Path], parsed: Mapping[str, Any]) -> Iterator[str]
             said.add(link)
             yield f"'{link}' is stated, but taken from '{LINKED[link]}': state it there."
         elif link is None and not _has(parsed, name):
-            place, _, option = name.rpartition(".")
-            foreign.setdefault(place, []).append(option)
-    for place, options in foreign.items():
-        yield f"'{place}' states {', '.join(options)}, which the class that is named there does not have: take them out."
+            parent, _, option = name.rpartition(".")
+            foreign.setdefault(parent, []).append(option)
+    for parent, options in foreign.items():
+        them = ", ".join(options)
+        yield f"'{parent}' states {them}, which the class that is named there does not have: take them out."
     model, data = (parsed.get(part, {}) for part in ("model", "data"))
     inits = {"model": model.get("init_args", {}), "data": data.get("init_args", {})}
     kind = str(model.get("class_path", "")).rpartition(".")[2]
