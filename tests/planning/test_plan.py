@@ -12,7 +12,6 @@ from onesearch.artifacts import MANIFEST
 from onesearch.main import main
 from onesearch.planning.work import work_of
 
-
 BUFFER = "final_logits_bias"  # BART's, which is not learnt
 
 
