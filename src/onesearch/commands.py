@@ -309,7 +309,10 @@ VERBS: list[Callable[..., Any] | type] = [
     export,
 ]
 
-EPILOG = "One stage alone: onesearch {fit,validate,test,predict} --config configs/STAGE.yaml --run RUN"
+EPILOG = (
+    "One stage alone: onesearch {fit,validate,test,predict} --config configs/STAGE.yaml --run RUN; "
+    "what a fit would take: onesearch plan, with the same options"
+)
 
 register_type(datetime.date, serializer=datetime.date.isoformat, deserializer=datetime.date.fromisoformat)
 

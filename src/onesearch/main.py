@@ -1,4 +1,4 @@
-"""The one entry: `onesearch VERB`. fit, validate, test and predict go to LightningCLI, the rest to `commands`."""
+"""The one entry: `onesearch VERB`. fit, validate, test, predict and plan go to LightningCLI, the rest to `commands`."""
 
 import argparse
 import os
@@ -27,6 +27,10 @@ def main(argv: Sequence[str] | None = None) -> None:
             from onesearch.training import launch  # torch, lightning and transformers: seconds, paid only here
 
             launch(arguments)
+        elif arguments[:1] == ["plan"]:
+            from onesearch.planning.plan import plan
+
+            plan(arguments[1:])
         else:
             from onesearch.commands import run_command
 

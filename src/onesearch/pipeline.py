@@ -62,7 +62,7 @@ SEEDED = {"quantizer": ("model",), "dpo_hybrid": ("data", "model"), "dpo_logged"
 """Which parts of a stage draw by a seed of their own; elsewhere it is the data's alone."""
 
 BESIDE_THE_STAGES = (
-    *("main.py", "commands.py", "ablation", "pipeline.py", "evaluate", "report"),
+    *("main.py", "commands.py", "ablation", "pipeline.py", "planning", "evaluate", "report"),
     *("data/samples.py", "tasks/show.py", "simulate/truth.py"),
     *("serve/show.py", "serve/http", "serve/service.py", "serve/generation.py", "serve/batcher.py", "serve/events.py"),
     *("serve/shoppers.py", "serve/meanings.py", "serve/matches.py", "serve/settings.py", "serve/telemetry.py"),
