@@ -9,11 +9,14 @@ from typing import Any
 
 import lightning
 import torch
-from lightning.fabric.plugins.environments import SLURMEnvironment
+import wandb
+from lightning.fabric.loggers.logger import rank_zero_experiment
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
 from lightning.pytorch.strategies import DDPStrategy
+from lightning.pytorch.utilities import rank_zero_warn
 
 from onesearch.resilience.checkpoints import WholeCheckpoints, newest
 from onesearch.stages.stage import Stage, is_trial
@@ -112,15 +115,35 @@ def loggers(folder: Path, name: str) -> list[Logger]:
     mode = os.environ.get("WANDB_MODE") or ("online" if os.environ.get("WANDB_API_KEY") else "offline")
     if mode != "disabled":
         group = folder.parent.parent.name  # the run's
-        wandb = WandbLogger(name=name, group=group, project="onesearch", save_dir=folder, offline=mode == "offline")
-        wandb._wandb_init.pop("anonymous", None)  # Lightning names an option that W&B warns about wherever it is named
-        found.append(wandb)
+        run = PatientWandb(name=name, group=group, project="onesearch", save_dir=folder, offline=mode == "offline")
+        run._wandb_init.pop("anonymous", None)  # Lightning names an option that W&B warns about wherever it is named
+        found.append(run)
     return found
+
+
+class PatientWandb(WandbLogger):
+    """A W&B that cannot be reached, or refuses the key, is no reason not to train: the figures wait on the disk."""
+
+    @property
+    @rank_zero_experiment
+    def experiment(self) -> Any:
+        """The run; it begins with the first question for it."""
+        try:
+            return super().experiment
+        except wandb.errors.Error as error:
+            self._wandb_init["mode"] = "offline"
+            run = super().experiment
+            reason = " ".join(str(error).split())
+            rank_zero_warn(
+                f"W&B could not be reached ({reason}): figures are kept in {run.dir}, `wandb sync` sends them later."
+            )
+            return run
 
 
 def launch(arguments: Sequence[str]) -> None:
     """Run fit, validate, test or predict."""
     os.environ.setdefault("WANDB_SILENT", "true")
+    os.environ.setdefault("WANDB_INIT_TIMEOUT", "30")  # seconds; then figures are kept on the disk
     for message in EXPECTED:
         warnings.filterwarnings("ignore", f".*({message})")
     logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.WARNING)
