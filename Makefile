@@ -1,5 +1,6 @@
 # make demo     the whole of OneSearch on a simulated marketplace, then three searches
 # make test     every test, with the coverage of src
+# make faults   a tiny training, killed and disturbed in a dozen ways: what is lost
 # make lint     style, types, layers, spelling
 # make docs     the documentation as a site in site/, every link in it checked
 # make bestbuy DATA=folder [TEST_FROM=2011-09-24]     the whole of OneSearch on the Best Buy clicks
@@ -18,7 +19,7 @@ READY := .venv/.ready
 READY_DOCS := .venv/.ready-docs
 
 .DEFAULT_GOAL := help
-.PHONY: help demo bestbuy amazon test lint docs
+.PHONY: help demo bestbuy amazon test faults lint docs
 
 help:
 	@sed -n 's/^# \{0,1\}//p' Makefile
@@ -61,6 +62,9 @@ amazon: $(READY)
 
 test: $(READY)
 	@OMP_NUM_THREADS=1 $(BIN)/pytest --cov -n 2 --dist loadfile
+
+faults: $(READY)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.faults
 
 lint: $(READY)
 	@$(BIN)/ruff check
