@@ -119,7 +119,8 @@ class DpoStage(GeneratorStage):
         if not is_for_lists:
             return
         self.num_searches += len(contexts)
-        told_apart = [one.of_distinct_sids(self.khqe.item_codes) for one in proposed]
+        codes, positives = self.khqe.item_codes, self.levels.positives
+        told_apart = [one.of_distinct_sids(codes, positives(one.context)) for one in proposed]
         lists = [one for one in told_apart if one.rejected]
         self.num_degenerate += sum(bool(one.rejected) for one in proposed) - len(lists)
         self.num_repeated += sum(
