@@ -175,7 +175,7 @@ class PreferenceBatch(NamedTuple):
     prompt: PromptBatch
     codes: Tensor  # [B, 1 + X, C] int64
     reference: Tensor  # [B, 1 + X] float32, log-probabilities under the reference
-    weights: Tensor  # [B, X] float32, clipped reward gaps
+    weights: Tensor  # [B, X] float32, clipped reward gaps; 0 in soft lists
     mask: Tensor  # [B, X] bool, true on rejected candidates, false on padding
     shares: Tensor | None = None  # [B, 1 + X] float32, chance of each to be the best; None: candidate 0 is
     invalid: Tensor | None = None  # [B, X] bool, true on rejected SIDs that no item has; None: there are none

@@ -77,7 +77,7 @@ def test_what_no_item_has_stands_behind_the_items(tiny_run_copy, searches, tiny_
     codes = tiny_khqe.item_codes
     assert batch.codes[order].tolist() == [[*codes[[0, 1]].tolist(), sid], codes[[30, 31, 32]].tolist()]
     assert batch.reference[order].tolist() == [[-1, -2, -6], [-4, -5, -7]]
-    assert batch.weights[order].tolist() == [[1, 1], [1, 1]]
+    assert batch.weights[order].tolist() == [[0, 0], [0, 0]]  # soft lists have none
     torch.testing.assert_close(batch.shares[order], torch.tensor([[0.7, 0.3, 0.0], [0.5, 0.3, 0.2]]))
     assert batch.mask.all()
     assert batch.invalid[order].tolist() == [[False, True], [False, False]]

@@ -126,6 +126,15 @@ def test_lists_by_hand():
     assert sum(found["reward_gap"]["counts"]) == sum(found["reference_margin"]["counts"]) == 3
 
 
+def test_soft_lists_have_no_figures_of_weights():
+    """All else is there, and no gate asks for what is not."""
+    pairs = PairColumns(np.array([0, 0, 1]), None, None, np.array([-2.0, -2.0, -4.0]), np.array([-3.0, -1.0, -5.0]))
+    found = list_figures(pairs, 0, 3.0)
+    assert not {"zero_weight", "zero_weight_pairs", "full_weight_pairs", "reward_gap"} & set(found)
+    assert found["reference_accuracy"] == pytest.approx(2 / 3)
+    Gate(max_zero_weight=0.0).check("dpo", found)
+
+
 def test_sids_of_no_item_by_hand():
     """Three of them over two lists; none at all have no log-probability."""
     found = invalid_figures(np.array([-4.0, -6.0, -8.0]), 2)

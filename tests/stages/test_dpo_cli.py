@@ -35,20 +35,23 @@ def test_lists_put_the_best_above_other_items(logged_run, lists, phase):
             assert row["chosen"] == clicked[row["search_id"]]
         else:
             assert max(row["shares"]) == row["shares"][0] and sum(row["shares"]) == pytest.approx(1)
-        assert (row["shares"] is None) == (phase == "dpo_logged")
-        assert len(row["weights"]) == len(row["rejected"]) == len(row["reference_rejected"])
+            assert len(row["shares"]) == 1 + len(row["rejected"])
+        assert (row["shares"] is None) == (phase == "dpo_logged") == (row["weights"] is not None)
+        assert len(row["rejected"]) == len(row["reference_rejected"])
+        assert len(row["weights"] or row["rejected"]) == len(row["rejected"])
 
 
 @pytest.mark.parametrize("phase", PHASES)
 def test_training_starts_at_the_reference(logged_run, lists, phase):
     """Before the first step π = π_ref, so every reward r̂ is 0, all lists are one batch, and by the formula
 
-    L = mean(softplus(log Σ_l exp(w_l·δ)) − α·log π_ref(i_w)), which for δ = 0 is mean(ln(1 + X) − α·log π_ref(i_w));
-    of soft lists, mean(ln(1 + X) − α·log Σ_i π_ref(i)), the sum over items. X: rejected items and SIDs of no item.
+    L = mean(softplus(log Σ_l n_l·exp(w_l·δ)) − α·log π_ref(i_w)), for δ = 0 mean(ln(1 + X) − α·log π_ref(i_w)), X
+    rejected items, the SIDs of no item one more; of soft lists, mean(ln(1 + X + Y) − α·log Σ_i π_ref(i)), the sum
+    over items, Y SIDs of no item.
     """
     settings = Preference()
     start = [
-        math.log1p(sum(math.exp(weight * settings.delta) for weight in row["weights"]) + len(row["invalid"]))
+        math.log1p(len(row["rejected"]) + (len(row["invalid"]) if row["shares"] else bool(row["invalid"])))
         - settings.alpha * (_log_mass(row) if row["shares"] else row["reference_chosen"])
         for row in lists[phase]
     ]
@@ -95,6 +98,28 @@ def test_searches_of_a_split_without_lists_judge_the_reward_model(hybrid_run, tm
     assert {split: found["num_searches"] for split, found in told["agreement"].items()} == days
     assert told["agreement"]["validation"]["value"] > 0.9  # the reward model knows each shopper's colour
     assert "clicked above others, validation" in capsys.readouterr().out
+
+
+def test_what_is_made_of_a_beam(hybrid_run, lists, tmp_path):
+    """Twice the sharpness squares the odds of the same beams' shares; risen lists have weights in place of them."""
+    run = copied(hybrid_run, tmp_path / "run", "quantizer", "sft_personalize", "reward")
+
+    def written(*options):
+        launch(run, "predict", "dpo_hybrid", overlays()["dpo_hybrid"], *options)
+        return pq.read_table(run / "dpo_hybrid_lists" / "lists.parquet").to_pylist()
+
+    setting = "--model.init_args.preference."
+    sharp = {row["search_id"]: row for row in written(f"{setting}sharpness", "2")}
+    assert facts(run, "dpo_hybrid_lists")["num_repeated_sids"] == 0  # else shares of items would have been summed
+    for row in lists["dpo_hybrid"]:
+        other, squares = sharp[row["search_id"]], np.square(row["shares"])
+        assert [other["chosen"], *other["rejected"]] == [row["chosen"], *row["rejected"]]
+        assert other["shares"] == pytest.approx(squares / squares.sum(), rel=1e-4)
+    risen = written(f"{setting}labels", "risen")
+    assert len(risen) > 0
+    for row in risen:
+        assert row["shares"] is None
+        assert 1 <= len(row["weights"]) == len(row["rejected"]) <= Preference().num_rejected
 
 
 def test_fit_without_lists_says_so(hybrid_run, tmp_path, capsys):

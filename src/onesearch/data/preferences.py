@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import lightning
 import pyarrow.parquet as pq
@@ -29,7 +29,7 @@ class PreferenceRow(NamedTuple):
     search: int  # its place among the searches
     items: list[int]  # the chosen one first
     reference: list[float]
-    weights: list[float]
+    weights: list[float]  # of all but the chosen one; none in a soft list
     shares: list[float] | None
     invalid: list[list[int]]  # SIDs that no item has, rejected behind the items; reference and weights hold them, too
 
@@ -126,7 +126,7 @@ class PreferenceData(lightning.LightningDataModule):
                 place_of[row["search_id"]],
                 [log.row_of[item] for item in (row["chosen"], *row["rejected"])],
                 [row["reference_chosen"], *row["reference_rejected"], *row.get("reference_invalid", [])],
-                [*row["weights"], *[row.get("invalid_weight", 0.0)] * len(row.get("invalid", []))],
+                _weights(row),
                 row.get("shares"),
                 row.get("invalid", []),  # lists of an earlier version have none
             )
@@ -145,7 +145,7 @@ class PreferenceData(lightning.LightningDataModule):
             codes=torch.tensor([row + row[:1] * (width - len(row)) for row in sids]),
             reference=_padded([row.reference for row in rows], width),
             weights=_padded([row.weights for row in rows], width - 1),
-            mask=torch.tensor([[place < len(row.weights) for place in range(width - 1)] for row in rows]),
+            mask=torch.tensor([[place < len(row.reference) for place in range(1, width)] for row in rows]),
             shares=_padded([row.shares or [1.0] for row in rows], width) if any(row.shares for row in rows) else None,
             invalid=_invalid(rows, width) if any(row.invalid for row in rows) else None,
         )
@@ -175,6 +175,12 @@ class _Order(Shuffled):
 
 def _padded(rows: list[list[float]], width: int) -> torch.Tensor:
     return torch.tensor([row + [0.0] * (width - len(row)) for row in rows])
+
+
+def _weights(row: dict[str, Any]) -> list[float]:
+    if row.get("shares"):
+        return []
+    return [*row["weights"], *[row.get("invalid_weight", 0.0)] * len(row.get("invalid", []))]
 
 
 def _invalid(rows: list[PreferenceRow], width: int) -> torch.Tensor:

@@ -2,7 +2,7 @@
 
 predict  builds the lists and the reference's log-probabilities, once; no second model sits in memory in training
 gate     what the lists are worth, in figures; below a threshold nothing learns from them (`metrics.preference_gate`)
-fit      L = softplus(logsumexp_l(w_l·(r̂_l − r̂_w + δ))) − α·log π_θ(i_w|x),  r̂(i) = β·log(π_θ(i|x)/π_ref(i|x))
+fit      L = softplus(log Σ_l n_l·exp(w_l·(r̂_l − r̂_w + δ))) − α·log π_θ(i_w|x),  r̂(i) = β·log(π_θ(i|x)/π_ref(i|x))
          of soft lists: L = −Σ_i p_i·log softmax_i(r̂) − α·log Σ_i π_θ(i|x)
 """
 
@@ -202,14 +202,13 @@ class DpoStage(GeneratorStage):
             soft = (policy, batch.reference, batch.shares, _candidates(batch))
             return soft_preference(*soft, settings.beta), -log_mass(policy, _items(batch))
         pairs = (policy[:, 0], policy[:, 1:], batch.reference[:, 0], batch.reference[:, 1:], batch.weights, batch.mask)
-        return listwise_preference(*pairs, settings.beta, settings.delta), -policy[:, 0]
+        return listwise_preference(*pairs, settings.beta, settings.delta, _counts(batch)), -policy[:, 0]
 
     def _log_rewards(self, policy: Tensor, batch: PreferenceBatch) -> None:
         """What preference trainers log, under TRL's names; a pair counts as one, however many its list has."""
         rewards = self.preference.beta * (policy - batch.reference)  # r̂, [B, 1 + X]
         rejected = _items(batch)[:, 1:]
         margins = (rewards[:, :1] - rewards[:, 1:])[rejected]
-        is_weightless = ~((batch.weights > 0) & batch.mask).any(1)
         figures = {
             "rewards/chosen": rewards[:, 0].mean(),
             "rewards/rejected": rewards[:, 1:][rejected].mean(),
@@ -217,8 +216,9 @@ class DpoStage(GeneratorStage):
             "logps/chosen": policy[:, 0].mean(),
             "logps/rejected": policy[:, 1:][rejected].mean(),
             "kl": list_kl(policy, batch.reference, _candidates(batch)).mean().float(),
-            "zero_weight": is_weightless.float().mean(),
         }
+        if batch.shares is None:
+            figures["zero_weight"] = (~((batch.weights > 0) & rejected).any(1)).float().mean()
         if batch.invalid is not None:
             figures["rewards/invalid"] = rewards[:, 1:][batch.invalid].mean()
             figures["logps/invalid"] = policy[:, 1:][batch.invalid].mean()
@@ -249,6 +249,13 @@ def _items(batch: PreferenceBatch) -> Tensor:
     if batch.invalid is not None:
         candidates[:, 1:] &= ~batch.invalid
     return candidates
+
+
+def _counts(batch: PreferenceBatch) -> Tensor | None:
+    """SIDs that no item has count for one rejected item together, however many a list has; [B, X]."""
+    if batch.invalid is None:
+        return None
+    return torch.where(batch.invalid, 1 / batch.invalid.sum(1, keepdim=True).clamp(min=1), 1.0)
 
 
 class HybridDpo(DpoStage):
