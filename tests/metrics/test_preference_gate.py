@@ -5,6 +5,7 @@ import pytest
 
 from onesearch.evaluate.bootstrap import interval, resampled_means
 from onesearch.metrics.preference_gate import (
+    LEARNT_FROM,
     Gate,
     JudgedBeam,
     PairColumns,
@@ -73,6 +74,16 @@ def test_validation_counts_where_it_has_clicks():
     assert train["clicked_items"] == {"risen": 1, "fallen": 0}
     found = beam_figures([*beams, JudgedBeam("validation", "w", right)])
     assert (found["judged_on"], found["agreement"]["validation"]["value"]) == ("validation", 1.0)
+
+
+def test_validation_that_was_learnt_from_has_a_name_of_its_own():
+    """It counts before the training split, and the gate's sentence says what it is."""
+    wrong = judge(np.array([0.9, 0.1]), np.array([False, True]))
+    beams = [JudgedBeam(split, f"{split}{user}", wrong) for split in ("train", LEARNT_FROM) for user in range(20)]
+    found = beam_figures(beams)
+    assert (found["judged_on"], set(found["agreement"])) == (LEARNT_FROM, {"train", LEARNT_FROM})
+    (_, sentence) = Gate(min_changed=0.0, min_gain=1.0).problems(GOOD | found | {"changed": 1.0})
+    assert "(validation (learnt from) searches)" in sentence
 
 
 def test_searches_without_a_user_are_independent():

@@ -22,7 +22,7 @@ from onesearch.stages.dpo import LoggedDpo
 from onesearch.stages.sft import SftStage
 from onesearch.stages.stage import Optimization
 from onesearch.tasks.personalize import SearchToItem
-from onesearch.tasks.preference import Preference
+from onesearch.tasks.preference import Levels, Preference
 from onesearch.types import UserError
 
 ITEMS_ALONE = Preference(num_invalid=0)
@@ -83,16 +83,21 @@ def test_lists_that_fall_short_are_kept_and_not_learnt_from(tiny_run_copy, fit_s
     assert (tiny_run_copy / "dpo_logged" / "manifest.json").is_file()
 
 
-def test_no_two_candidates_of_a_list_share_a_sid(run, tiny_khqe, tiny_log):
-    """Nor is one rejected whose SID another clicked item has; the tiny codebook has buckets of several items."""
-    row_of = {item: row for row, item in enumerate(tiny_khqe.item_ids)}
-    assert len(np.unique(tiny_khqe.item_codes, axis=0)) < len(row_of)
+def test_no_two_candidates_of_a_list_share_a_sid(tiny_run_copy, tiny_khqe, tiny_log, monkeypatch):
+    """Nor is one rejected whose SID another clicked item has, though every other item of the catalogue is proposed."""
+    everything = set(range(len(tiny_khqe.item_ids)))
+    monkeypatch.setattr(Levels, "negatives", lambda self, context, *_: sorted(everything - {*self.positives(context)}))
+    write_lists(stage_of(tiny_run_copy))
+    sid_of = dict(zip(tiny_khqe.item_ids, map(tuple, tiny_khqe.item_codes.tolist()), strict=True))
     search_of = {context.search_id: context for context in tiny_log.contexts("train")}
-    for found in pq.read_table(run / "dpo_logged_lists" / "lists.parquet").to_pylist():
-        sids = {tuple(tiny_khqe.item_codes[row_of[item]]) for item in (found["chosen"], *found["rejected"])}
+    num_others = 0
+    for found in rows_of(tiny_run_copy):
+        sids = {sid_of[item] for item in (found["chosen"], *found["rejected"])}
         assert len(sids) == 1 + len(found["rejected"]) > 1
-        right = {tuple(tiny_khqe.item_codes[item]) for item in search_of[found["search_id"]].clicked}
-        assert not right & {tuple(tiny_khqe.item_codes[row_of[item]]) for item in found["rejected"]}
+        right = {sid_of[tiny_khqe.item_ids[item]] for item in search_of[found["search_id"]].clicked}
+        assert sids == set(sid_of.values()) - right | {sid_of[found["chosen"]]}
+        num_others += len(right) > 1
+    assert num_others > 0 and len(set(sid_of.values())) < len(everything)
 
 
 def test_logged_figures(run, fit_stage):

@@ -230,6 +230,15 @@ def test_a_sharpness_that_turns_the_order_around_is_refused(sharpness):
     assert Preference(sharpness=0).sharpness == 0
 
 
+def test_beta_hangs_on_the_lists():
+    """1 where a soft list's optimum is π_ref·s^γ, 0.1 of hard lists; what is set counts for both."""
+    assert (Preference().beta_of(True), Preference().beta_of(False)) == (1.0, 0.1)
+    assert Preference(beta=0.3).beta_of(True) == Preference(beta=0.3).beta_of(False) == 0.3
+    for beta in (0.0, -1.0, float("nan")):
+        with pytest.raises(UserError, match=r"preference\.beta is .*: give more than 0"):
+            Preference(beta=beta)
+
+
 def test_hard_lists_reject_no_sid_of_what_was_clicked(levels, make_search):
     """0 is bought, 1 clicked; of the rejected 2 3 5, item 2 has the SID of 1, and 3 one of its own."""
     codes = np.array([[0, 0], [1, 0], [1, 0], [3, 0], [0, 2], [2, 2]])

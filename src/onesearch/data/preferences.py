@@ -1,13 +1,15 @@
 """Data of the DPO stages: searches to build preference lists from (predict), and the lists themselves (fit)."""
 
 from collections.abc import Iterator
-from itertools import islice
+from itertools import compress, islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import lightning
+import numpy as np
 import pyarrow.parquet as pq
 import torch
+from lightning.pytorch.utilities import rank_zero_warn
 from torch.utils.data import DataLoader
 
 from onesearch.artifacts import verify
@@ -17,6 +19,7 @@ from onesearch.khqe import Khqe
 from onesearch.log.prepared import Log
 from onesearch.models.generator_folder import load_settings
 from onesearch.models.text_tokenizer import load_tokenizer
+from onesearch.serve.invalid import InvalidSids
 from onesearch.tasks.collation import collate_prompts
 from onesearch.tasks.prompt import Views
 from onesearch.tasks.template import Template
@@ -32,6 +35,15 @@ class PreferenceRow(NamedTuple):
     weights: list[float]  # of all but the chosen one; none in a soft list
     shares: list[float] | None
     invalid: list[list[int]]  # SIDs that no item has, rejected behind the items; reference and weights hold them, too
+
+    def without(self, is_taken: list[bool]) -> "PreferenceRow":
+        """The list without those of its [Y] invalid SIDs."""
+        keeps = [*[True] * len(self.items), *[not taken for taken in is_taken]]
+        return self._replace(
+            reference=list(compress(self.reference, keeps)),
+            weights=list(compress(self.weights, keeps[1:])),
+            invalid=list(compress(self.invalid, keeps[len(self.items) :])),
+        )
 
 
 class PreferenceData(lightning.LightningDataModule):
@@ -132,7 +144,21 @@ class PreferenceData(lightning.LightningDataModule):
             )
             for row in pq.read_table(self.run / f"{self.name}_lists" / "lists.parquet").to_pylist()
         ]
+        self._let_live()
         self.khqe.learn(self.searches.take([row.search for row in self.lists]).queries_seen())
+
+    def _let_live(self) -> None:
+        """Unlearn no SID that an item has got since the lists were written."""
+        catalogue, num = InvalidSids.open(self.run, self.khqe), 0
+        for place, row in enumerate(self.lists):
+            if row.invalid and (is_taken := catalogue.are_taken(np.array(row.invalid))).any():
+                self.lists[place] = row.without(is_taken.tolist())
+                num += int(is_taken.sum())
+        if num:
+            rank_zero_warn(
+                f"{self.name}_lists: {num} of the SIDs that no item had when they were written have one by now, and "
+                "are not rejected. `predict` writes them anew."
+            )
 
     def _batch(self, rows: list[PreferenceRow]) -> PreferenceBatch:
         width = max(len(row.reference) for row in rows)

@@ -21,6 +21,9 @@ from onesearch.types import UserError
 
 Floats = NDArray[np.float64]
 
+LEARNT_FROM = "validation (learnt from)"
+"""The validation split, judged by a reward model that has learnt from it: an upper bound."""
+
 NUM_BINS = 20
 
 FEWEST_USERS = 20
@@ -145,7 +148,7 @@ def new_places(scores: NDArray[np.floating]) -> NDArray[np.int64]:
 class JudgedBeam(NamedTuple):
     """One beam that was re-sorted."""
 
-    split: str  # "train" or "validation"
+    split: str  # "train", "validation" or `LEARNT_FROM`
     user: str  # "" where nobody is known
     judgement: Judgement
 
@@ -153,11 +156,11 @@ class JudgedBeam(NamedTuple):
 def beam_figures(beams: Sequence[JudgedBeam]) -> dict[str, Any]:
     """How many beams the reward model changes, and how it agrees with clicks, by split.
 
-    `judged_on` is the split whose agreement counts: `validation` where it has clicks inside beams.
+    `judged_on` is the split whose agreement counts: `validation`, under either name, where it has clicks inside beams.
     """
     figures: dict[str, Any] = {"num_beams": len(beams), "agreement": {}, "judged_on": None}
     figures["changed"] = float(np.mean([beam.judgement.is_changed for beam in beams]))
-    for split in ("train", "validation"):
+    for split in ("train", LEARNT_FROM, "validation"):
         inside = [beam for beam in beams if beam.split == split and not np.isnan(beam.judgement.agreement)]
         if inside:
             figures["agreement"][split] = _agreement(inside)

@@ -37,7 +37,8 @@ class Preference:
     """Of the preference lists and their loss; no value is published, these are ours.
 
     Args:
-        beta: β, how firmly the policy is held to the reference.
+        beta: β > 0, how firmly the policy is held to the reference; None: 1 of soft lists, where it multiplies nothing
+            (π ∝ π_ref·s^γ is their optimum), 0.1 of hard ones, as S-DPO has it.
         delta: δ, margin that the chosen item must keep.
         alpha: α, weight of the likelihood of the chosen item.
         max_weight: w_max, clip of the reward gap's weight.
@@ -50,7 +51,7 @@ class Preference:
             ones among beams of the reference that nothing forbids; 0: lists hold items alone.
     """
 
-    beta: float = 0.1
+    beta: float | None = None
     delta: float = 0.0
     alpha: float = 0.1
     max_weight: float = 3.0
@@ -61,11 +62,17 @@ class Preference:
     num_invalid: int = 20
 
     def __post_init__(self) -> None:
+        if self.beta is not None and not 0 < self.beta < float("inf"):
+            raise UserError(f"preference.beta is {self.beta:g}: give more than 0, or leave it out for the default.")
         if not 0 <= self.sharpness < float("inf"):
             raise UserError(
                 f"preference.sharpness is {self.sharpness:g}: below 0 it would prefer what the reward model deems the "
                 "worst; give 0 (all items alike) or more."
             )
+
+    def beta_of(self, is_soft: bool) -> float:
+        """β of soft or of hard lists."""
+        return self.beta if self.beta is not None else 1.0 if is_soft else 0.1
 
 
 class PreferenceList(NamedTuple):
