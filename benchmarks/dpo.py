@@ -29,7 +29,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.table import Row, show
-from onesearch.losses import listwise_dpo
+from onesearch.losses import listwise_preference
 from onesearch.models.generator import FreshDecoder, FreshGenerator, Generator, GeneratorBackbone
 from onesearch.models.history_adapter import HistoryAdapter
 from onesearch.sid.spec import SidSpec
@@ -90,9 +90,10 @@ def draw(batch_size: int) -> Lists:
 
 
 def loss_of(policy: Tensor, reference: Tensor, lists: Lists) -> Tensor:
-    """From log-probabilities [B, 1 + X]."""
+    """From log-probabilities [B, 1 + X], the anchor with α = 0.1."""
     everything = torch.ones_like(lists.weights, dtype=torch.bool)
-    return listwise_dpo(policy[:, 0], policy[:, 1:], reference[:, 0], reference[:, 1:], lists.weights, everything)
+    parts = (policy[:, 0], policy[:, 1:], reference[:, 0], reference[:, 1:], lists.weights, everything)
+    return (listwise_preference(*parts) - 0.1 * policy[:, 0]).mean()
 
 
 # Ours.

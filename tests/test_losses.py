@@ -14,7 +14,6 @@ from onesearch.losses import (
     adaptive_reward,
     info_nce,
     list_kl,
-    listwise_dpo,
     listwise_preference,
     log_mass,
     rank_hinge,
@@ -147,57 +146,57 @@ def lists(seed, count=4, num_rejected=3):
     return [-5 * torch.rand(shape, generator=generator, dtype=torch.float64) for shape in shapes]
 
 
-def test_listwise_dpo_is_its_formula():
-    """Float64, list by list, with weights, δ, α and a padded negative in list 0."""
+def test_listwise_preference_is_its_formula():
+    """Float64, list by list, with weights, δ and a padded negative in list 0."""
     chosen, rejected, ref_chosen, ref_rejected = lists(0)
     weights = torch.rand(4, 3, generator=torch.Generator().manual_seed(1), dtype=torch.float64) * 3
     mask = torch.ones(4, 3, dtype=torch.bool)
     mask[0, 2] = False
-    beta, delta, alpha = 0.3, 0.2, 0.1
-    total = 0.0
+    beta, delta = 0.3, 0.2
+    want = []
     for b in range(4):
         up = beta * (chosen[b] - ref_chosen[b]).item()
         downs = [beta * (rejected[b, l] - ref_rejected[b, l]).item() for l in range(3) if mask[b, l]]  # noqa: E741
         inner = sum(math.exp(w * (down - up + delta)) for w, down in zip(weights[b].tolist(), downs, strict=False))
-        total += math.log(1 + inner) - alpha * chosen[b].item()
-    loss = listwise_dpo(chosen, rejected, ref_chosen, ref_rejected, weights, mask, beta, delta, alpha)
-    assert loss.item() == pytest.approx(total / 4, rel=1e-12)
+        want.append(math.log(1 + inner))
+    loss = listwise_preference(chosen, rejected, ref_chosen, ref_rejected, weights, mask, beta, delta)
+    assert loss.tolist() == pytest.approx(want, rel=1e-12)
 
 
 def test_one_negative_is_dpo_and_starts_at_log_2():
     """At the reference −log σ(0) = log 2; elsewhere −log σ(β·((p_w − r_w) − (p_l − r_l)))."""
     chosen, rejected, ref_chosen, ref_rejected = lists(2, num_rejected=1)
     one, mask = torch.ones(4, 1), torch.ones(4, 1, dtype=torch.bool)
-    start = listwise_dpo(chosen, rejected, chosen, rejected, one, mask, alpha=0)
-    assert start.item() == pytest.approx(math.log(2), rel=1e-12)
+    start = listwise_preference(chosen, rejected, chosen, rejected, one, mask)
+    assert start.tolist() == pytest.approx([math.log(2)] * 4, rel=1e-12)
     margin = 0.1 * ((chosen - ref_chosen) - (rejected - ref_rejected)[:, 0])
-    loss = listwise_dpo(chosen, rejected, ref_chosen, ref_rejected, one, mask, beta=0.1, alpha=0)
-    assert loss.item() == pytest.approx(-margin.sigmoid().log().mean().item(), rel=1e-12)
+    loss = listwise_preference(chosen, rejected, ref_chosen, ref_rejected, one, mask, beta=0.1)
+    assert loss.tolist() == pytest.approx((-margin.sigmoid().log()).tolist(), rel=1e-12)
 
 
-def test_listwise_dpo_gradient():
+def test_listwise_preference_gradient():
     """Analytic against numeric gradient in float64; a step pulls the chosen item up and the rejected down."""
     chosen, rejected, ref_chosen, ref_rejected = lists(3)
     weights, mask = torch.ones(4, 3, dtype=torch.float64), torch.ones(4, 3, dtype=torch.bool)
     chosen.requires_grad_()
     rejected.requires_grad_()
     assert torch.autograd.gradcheck(
-        lambda c, r: listwise_dpo(c, r, ref_chosen, ref_rejected, weights, mask), (chosen, rejected)
+        lambda c, r: listwise_preference(c, r, ref_chosen, ref_rejected, weights, mask), (chosen, rejected)
     )
-    listwise_dpo(chosen, rejected, ref_chosen, ref_rejected, weights, mask).backward()
+    listwise_preference(chosen, rejected, ref_chosen, ref_rejected, weights, mask).sum().backward()
     assert (chosen.grad < 0).all() and (rejected.grad > 0).all()
 
 
-def test_listwise_dpo_survives_extremes():
+def test_listwise_preference_survives_extremes():
     """Log-ratios of ±10⁴ do not overflow, and a list whose negatives are all padding costs 0 with gradient 0."""
     chosen = tensor([-1e4, -1.0], requires_grad=True)
     rejected = tensor([[0.0], [-3.0]], requires_grad=True)
     mask = tensor([[True], [False]])
-    loss = listwise_dpo(chosen, rejected, tensor([0.0, -1.0]), tensor([[-1e4], [0.0]]), torch.ones(2, 1), mask, alpha=0)
-    loss.backward()
-    assert loss.item() == pytest.approx(2000 / 2)
-    assert chosen.grad.tolist() == pytest.approx([-0.05, 0])
-    assert rejected.grad.flatten().tolist() == pytest.approx([0.05, 0])
+    loss = listwise_preference(chosen, rejected, tensor([0.0, -1.0]), tensor([[-1e4], [0.0]]), torch.ones(2, 1), mask)
+    loss.sum().backward()
+    assert loss.tolist() == pytest.approx([2000, 0])
+    assert chosen.grad.tolist() == pytest.approx([-0.1, 0])
+    assert rejected.grad.flatten().tolist() == pytest.approx([0.1, 0])
 
 
 def test_weights_of_one_are_s_dpo():
@@ -214,33 +213,54 @@ def test_weights_of_one_are_s_dpo():
     torch.testing.assert_close(got, tensor(want, dtype=torch.float64), rtol=1e-12, atol=0)
 
 
-def test_gradient_with_weights_margin_padding_and_anchor():
+def test_gradient_with_weights_margin_padding_and_counts():
     """Against finite differences in float64; weights of 0 and padding get none."""
     chosen, rejected, ref_chosen, ref_rejected = lists(6)
     weights = tensor([[0.0, 1.5, 3.0], [0.0, 0.0, 0.0], [0.2, 1.0, 3.0], [1.0, 1.0, 1.0]], dtype=torch.float64)
     mask = torch.ones(4, 3, dtype=torch.bool)
     mask[3] = False
+    counts = tensor([[1.0, 0.5, 0.5], [1.0, 1.0, 1.0], [0.25, 1.0, 3.0], [1.0, 1.0, 1.0]], dtype=torch.float64)
     chosen.requires_grad_()
     rejected.requires_grad_()
 
     def loss(up, down):
-        return listwise_dpo(up, down, ref_chosen, ref_rejected, weights, mask, beta=0.7, delta=0.3, alpha=0.2)
+        parts = (up, down, ref_chosen, ref_rejected, weights, mask)
+        return listwise_preference(*parts, beta=0.7, delta=0.3, counts=counts).mean()
 
     assert torch.autograd.gradcheck(loss, (chosen, rejected))
     loss(chosen, rejected).backward()
     assert rejected.grad[0, 0] == 0
     assert torch.equal(rejected.grad[[1, 3]], torch.zeros(2, 3, dtype=torch.float64))
-    assert chosen.grad[3].item() == pytest.approx(-0.2 / 4)  # the anchor alone
+    assert chosen.grad[3].item() == 0
 
 
 def test_a_list_of_the_chosen_item_alone():
-    """No column of rejected items at all: the preference costs 0, and the anchor alone has a gradient."""
+    """No column of rejected items at all: the preference costs 0, with gradient 0."""
     chosen = tensor([-1.0, -1e4], requires_grad=True)
     empty = torch.zeros(2, 0)
-    loss = listwise_dpo(chosen, empty, tensor([-2.0, -3.0]), empty, empty, empty.bool(), alpha=0.1)
-    loss.backward()
-    assert loss.item() == pytest.approx(0.1 * (1 + 1e4) / 2)
-    assert chosen.grad.tolist() == pytest.approx([-0.05, -0.05])
+    loss = listwise_preference(chosen, empty, tensor([-2.0, -3.0]), empty, empty, empty.bool())
+    loss.sum().backward()
+    assert loss.tolist() == chosen.grad.tolist() == [0, 0]
+
+
+@pytest.mark.parametrize("copies", [1, 5, 40])
+def test_how_many_share_a_place_changes_no_strength(copies):
+    """Y negatives of one reward that count 1/Y each are one negative: the same loss and the same gradients."""
+    chosen, rejected, ref_chosen, ref_rejected = lists(7)
+    weights, mask = torch.full((4, 3), 1.5, dtype=torch.float64), torch.ones(4, 3, dtype=torch.bool)
+
+    def many(part):  # the last negative, `copies` times
+        return torch.cat([part[:, :2], part[:, 2:].expand(-1, copies)], 1)
+
+    counts = tensor([1.0, 1.0, *[1 / copies] * copies], dtype=torch.float64).expand(4, -1)
+    one, other = (rejected.clone().requires_grad_() for _ in range(2))
+    want = listwise_preference(chosen, one, ref_chosen, ref_rejected, weights, mask, 0.3, 0.2)
+    parts = (chosen, many(other), ref_chosen, *map(many, (ref_rejected, weights, mask)))
+    got = listwise_preference(*parts, 0.3, 0.2, counts)
+    torch.testing.assert_close(got, want, rtol=1e-12, atol=0)
+    want.sum().backward()
+    got.sum().backward()
+    torch.testing.assert_close(other.grad, one.grad, rtol=1e-12, atol=0)
 
 
 LOGS = st.one_of(st.floats(-30, 0), st.sampled_from([0.0, -1e-9, -1e4]))
@@ -261,7 +281,7 @@ def test_nothing_becomes_nan(data):
     weights = reward_gap_weight(draw(some, count, 1), draw(some, count, width), 3.0)
     policy = [part.clone().requires_grad_() for part in (chosen, rejected)]
     reference, mask = (draw(LOGS, count), draw(LOGS, count, width)), draw(st.booleans(), count, width)
-    loss = listwise_dpo(*policy, *reference, weights, mask)
+    loss = listwise_preference(*policy, *reference, weights, mask).mean()
     loss.backward()
     assert loss.isfinite()
     assert all(part.grad.isfinite().all() for part in policy)

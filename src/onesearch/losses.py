@@ -7,7 +7,8 @@
     r(q,i)       2λ·Ctr·Cvr/(Ctr + Cvr),  T = log((n_pos+10)(n_clk+10)(n_ord+10)),
                  Ctr = log(n_clk+10)/T,  Cvr = log(n_ord+10)/log(n_clk+10)
     rw_Δ         1/(r(q,i_pos) − r(q,i_neg))
-    list-wise    softplus(logsumexp_l(w_l·(r̂_l − r̂_w + δ))) − α·log π_θ(i_w|x),  r̂(i) = β·log(π_θ(i|x)/π_ref(i|x))
+    list-wise    softplus(log Σ_l n_l·exp(w_l·(r̂_l − r̂_w + δ))) − α·log π_θ(i_w|x),  r̂(i) = β·log(π_θ(i|x)/π_ref(i|x)),
+                 n_l what a negative counts: 1 of an item, 1/Y of each of Y SIDs that no item has
     soft lists   −Σ_i p_i·log softmax_i(r̂),  r̂ as above, p_i the chance that i is the best of its list
     KL of lists  Σ_i p_i·log(p_i/q_i) + (1 − Σ_i p_i)·log((1 − Σ_i p_i)/(1 − Σ_i q_i)),  p = π_θ(i|x), q = π_ref(i|x)
 
@@ -141,6 +142,7 @@ def listwise_preference(
     mask: Tensor,
     beta: float = 0.1,
     delta: float = 0.0,
+    counts: Tensor | None = None,
 ) -> Tensor:
     """One positive against all negatives of its list, weighted by the reward gap.
 
@@ -156,6 +158,8 @@ def listwise_preference(
         mask: [B, X] bool, true on negatives that exist.
         beta: β, how firmly the policy is held to the reference.
         delta: δ, margin that the positive must keep.
+        counts: n_l > 0, how much of one negative each counts for, [B, X]; None: 1 each. As one of Y that share the
+            place of one, a negative says more exactly where the mass lies, and pushes no harder.
 
     Returns:
         The loss of each list, [B]; 0 where it has no negative.
@@ -163,6 +167,8 @@ def listwise_preference(
     chosen = beta * (policy_chosen - ref_chosen)
     rejected = beta * (policy_rejected - ref_rejected)
     terms = weights * (rejected - chosen[:, None] + delta)
+    if counts is not None:
+        terms = terms + counts.log()
     return F.softplus(_existing(terms, mask).logsumexp(dim=-1))
 
 
@@ -172,37 +178,6 @@ def _existing(terms: Tensor, mask: Tensor) -> Tensor:
     Finite, not -inf: a list in which nothing exists then has gradient 0 rather than NaN.
     """
     return terms.masked_fill(~mask, torch.finfo(terms.dtype).min / 2)
-
-
-def listwise_dpo(
-    policy_chosen: Tensor,
-    policy_rejected: Tensor,
-    ref_chosen: Tensor,
-    ref_rejected: Tensor,
-    weights: Tensor,
-    mask: Tensor,
-    beta: float = 0.1,
-    delta: float = 0.0,
-    alpha: float = 0.1,
-) -> Tensor:
-    """List-wise DPO with the likelihood of the positive as its anchor.
-
-    Args:
-        policy_chosen: as in `listwise_preference`, like the arguments that follow.
-        policy_rejected: [B, X].
-        ref_chosen: [B].
-        ref_rejected: [B, X].
-        weights: [B, X].
-        mask: [B, X].
-        beta: β.
-        delta: δ.
-        alpha: α, weight of the likelihood of the positive.
-
-    Returns:
-        The mean over lists, a scalar.
-    """
-    lists = policy_chosen, policy_rejected, ref_chosen, ref_rejected, weights, mask
-    return (listwise_preference(*lists, beta, delta) - alpha * policy_chosen).mean()
 
 
 def soft_preference(policy: Tensor, reference: Tensor, shares: Tensor, mask: Tensor, beta: float = 1.0) -> Tensor:

@@ -11,6 +11,7 @@ at the edges: in Parquet, in reports and in answers to a shopper.
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
+import torch
 from torch import Tensor
 
 ATTRIBUTE_TYPES = (
@@ -175,7 +176,27 @@ class PreferenceBatch(NamedTuple):
     prompt: PromptBatch
     codes: Tensor  # [B, 1 + X, C] int64
     reference: Tensor  # [B, 1 + X] float32, log-probabilities under the reference
-    weights: Tensor  # [B, X] float32, clipped reward gaps
+    weights: Tensor  # [B, X] float32, clipped reward gaps; 0 in soft lists
     mask: Tensor  # [B, X] bool, true on rejected candidates, false on padding
     shares: Tensor | None = None  # [B, 1 + X] float32, chance of each to be the best; None: candidate 0 is
     invalid: Tensor | None = None  # [B, X] bool, true on rejected SIDs that no item has; None: there are none
+
+    @property
+    def candidates(self) -> Tensor:
+        """All but padding, the chosen one among them, [B, 1 + X] bool."""
+        return torch.cat([torch.ones_like(self.mask[:, :1]), self.mask], 1)
+
+    @property
+    def items(self) -> Tensor:
+        """Candidates that some item has, the chosen one among them, [B, 1 + X] bool."""
+        candidates = self.candidates
+        if self.invalid is not None:
+            candidates[:, 1:] &= ~self.invalid
+        return candidates
+
+    @property
+    def counts(self) -> Tensor | None:
+        """How much of one rejected candidate each counts for: SIDs that no item has are one together; [B, X]."""
+        if self.invalid is None:
+            return None
+        return torch.where(self.invalid, 1 / self.invalid.sum(1, keepdim=True).clamp(min=1), 1.0)

@@ -1,8 +1,10 @@
 """Preference lists as batches: written by hand as an artefact, read back as SIDs."""
 
 import warnings
+from types import SimpleNamespace
 
 import lightning
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -11,6 +13,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 from onesearch.artifacts import ArtifactError, writing
 from onesearch.data.preferences import PreferenceData
+from onesearch.serve import invalid
 
 
 def write_lists(run, rows, reference="sft_personalize"):
@@ -77,10 +80,31 @@ def test_what_no_item_has_stands_behind_the_items(tiny_run_copy, searches, tiny_
     codes = tiny_khqe.item_codes
     assert batch.codes[order].tolist() == [[*codes[[0, 1]].tolist(), sid], codes[[30, 31, 32]].tolist()]
     assert batch.reference[order].tolist() == [[-1, -2, -6], [-4, -5, -7]]
-    assert batch.weights[order].tolist() == [[1, 1], [1, 1]]
+    assert batch.weights[order].tolist() == [[0, 0], [0, 0]]  # soft lists have none
     torch.testing.assert_close(batch.shares[order], torch.tensor([[0.7, 0.3, 0.0], [0.5, 0.3, 0.2]]))
     assert batch.mask.all()
     assert batch.invalid[order].tolist() == [[False, True], [False, False]]
+
+
+@pytest.mark.parametrize("shares", [None, [0.7, 0.3]])
+def test_a_sid_that_an_item_has_got_since_is_not_rejected(tiny_run_copy, searches, monkeypatch, shares):
+    """Of two SIDs of no item the first is an item's by the time of `fit`: it goes with what belongs to it, aloud."""
+    sids = [[7, 5, 3, 3, 3], [7, 5, 3, 3, 2]]
+    row = {"search_id": searches[0].search_id, "chosen": "i00", "rejected": ["i01"], "shares": shares}
+    row |= {"reference_chosen": -1.0, "reference_rejected": [-2.0], "weights": None if shares else [1.5]}
+    row |= {"invalid": sids, "reference_invalid": [-6.0, -7.0], "invalid_weight": None if shares else 3.0}
+    write_lists(tiny_run_copy, [row])
+    data = data_of(tiny_run_copy)
+    data.setup("fit")
+    assert data.lists[0].invalid == sids
+    monkeypatch.setattr(invalid, "read_added", lambda run: SimpleNamespace(items=[1], item_codes=np.array(sids[:1])))
+    with pytest.warns(UserWarning, match=r"dpo_lists: 1 of the SIDs that no item had .* have one by now"):
+        data.setup("fit")
+    (found,) = data.lists
+    assert (found.invalid, found.reference) == (sids[1:], [-1.0, -2.0, -7.0])
+    assert found.weights == ([] if shares else [1.5, 3.0])
+    (batch,) = data.train_dataloader()
+    assert batch.codes.shape[1] == 3 and batch.invalid.tolist() == [[False, True]]
 
 
 def test_searches_to_predict_are_the_latest_answered_ones(tiny_run, searches):

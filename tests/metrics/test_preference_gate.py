@@ -5,6 +5,7 @@ import pytest
 
 from onesearch.evaluate.bootstrap import interval, resampled_means
 from onesearch.metrics.preference_gate import (
+    LEARNT_FROM,
     Gate,
     JudgedBeam,
     PairColumns,
@@ -75,6 +76,16 @@ def test_validation_counts_where_it_has_clicks():
     assert (found["judged_on"], found["agreement"]["validation"]["value"]) == ("validation", 1.0)
 
 
+def test_validation_that_was_learnt_from_has_a_name_of_its_own():
+    """It counts before the training split, and the gate's sentence says what it is."""
+    wrong = judge(np.array([0.9, 0.1]), np.array([False, True]))
+    beams = [JudgedBeam(split, f"{split}{user}", wrong) for split in ("train", LEARNT_FROM) for user in range(20)]
+    found = beam_figures(beams)
+    assert (found["judged_on"], set(found["agreement"])) == (LEARNT_FROM, {"train", LEARNT_FROM})
+    (_, sentence) = Gate(min_changed=0.0, min_gain=1.0).problems(GOOD | found | {"changed": 1.0})
+    assert "(validation (learnt from) searches)" in sentence
+
+
 def test_searches_without_a_user_are_independent():
     """40 anonymous searches are 40 clusters, those of one user a single one, of which nothing is known."""
     values = [judge(np.array([0.1, 0.9]), np.array([0, 1]) > 0), judge(np.array([0.9, 0.1]), np.array([0, 1]) > 0)]
@@ -124,6 +135,15 @@ def test_lists_by_hand():
     assert found["rejected_log_prob"]["mean"] == -3
     assert found["reference_accuracy"] == pytest.approx(2 / 3)
     assert sum(found["reward_gap"]["counts"]) == sum(found["reference_margin"]["counts"]) == 3
+
+
+def test_soft_lists_have_no_figures_of_weights():
+    """All else is there, and no gate asks for what is not."""
+    pairs = PairColumns(np.array([0, 0, 1]), None, None, np.array([-2.0, -2.0, -4.0]), np.array([-3.0, -1.0, -5.0]))
+    found = list_figures(pairs, 0, 3.0)
+    assert not {"zero_weight", "zero_weight_pairs", "full_weight_pairs", "reward_gap"} & set(found)
+    assert found["reference_accuracy"] == pytest.approx(2 / 3)
+    Gate(max_zero_weight=0.0).check("dpo", found)
 
 
 def test_sids_of_no_item_by_hand():

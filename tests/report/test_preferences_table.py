@@ -51,6 +51,12 @@ def test_lists_without_beams_have_no_agreement():
     assert "clicked" not in text and "log π_ref of SIDs of no item" not in text
 
 
+def test_soft_lists_show_no_weights():
+    text = shown({"num_searches": 8} | list_figures(PAIRS._replace(weights=None, reward_gaps=None), 0, 3.0) | NONE)
+    assert "weight" not in text and "reward gap" not in text
+    assert "log π_ref(chosen)/π_ref(rejected)" in text
+
+
 def test_a_histogram_shows_whatever_there_is():
     """Eighths of the largest, rounded up: 1 of 100 is seen, 0 is not."""
     assert histogram([0, 1, 50, 100]) == " ▁▄█"

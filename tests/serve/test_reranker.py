@@ -12,7 +12,7 @@ from onesearch.models.reward import RewardModel, ScoreWeights
 from onesearch.models.reward_features import NUM_COUNTS
 from onesearch.models.reward_towers import RewardSize
 from onesearch.serve.engine import Ranked
-from onesearch.serve.reranker import Reranker, doubt
+from onesearch.serve.reranker import Reranker, doubt, has_learnt_validation
 from onesearch.serve.reranking import Reranking
 from onesearch.types import UserError
 
@@ -135,12 +135,32 @@ def test_popularity_re_sorts_too(reranker, searches):
     assert found[0].ctr.tolist() == found[1].ctr.tolist()
 
 
-@pytest.mark.parametrize(("negatives", "is_doubted"), [("shown", False), ("drawn", True)])
-def test_what_was_never_shown_puts_it_in_doubt(tiny_run_copy, negatives, is_doubted):
-    parents = [tiny_run_copy / "quantizer"]
-    with writing(tiny_run_copy / "reward", "reward", parents, facts={"negatives": negatives}) as folder:
+@pytest.mark.parametrize(
+    ("facts", "sentence"),
+    [
+        ({"negatives": "shown"}, None),
+        ({"negatives": "drawn"}, "what was shown in its searches"),
+        (
+            {"negatives": "drawn", "num_drawn_searches": 3, "num_searches": 2000},
+            "what was shown in 0.1% of its searches",
+        ),
+    ],
+)
+def test_what_was_never_shown_puts_it_in_doubt(tiny_run_copy, facts, sentence):
+    write_reward(tiny_run_copy, facts)
+    found = doubt(tiny_run_copy)
+    assert found is None if sentence is None else sentence in found
+
+
+def test_what_it_has_learnt_from_is_known(tiny_run_copy):
+    for validation, want in (("held out", False), ("learnt from: its figures are no test", True)):
+        write_reward(tiny_run_copy, {"validation": validation})
+        assert has_learnt_validation(tiny_run_copy) == want
+
+
+def write_reward(run, facts):
+    with writing(run / "reward", "reward", [run / "quantizer"], facts=facts) as folder:
         (folder / "config.json").write_text("{}")
-    assert (doubt(tiny_run_copy) is not None) == is_doubted
 
 
 def test_user_mistakes(tiny_run, tiny_khqe, tiny_log):

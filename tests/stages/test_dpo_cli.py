@@ -10,6 +10,7 @@ import pytest
 from handful import CONFIGS, NUM_FIT, copied, facts, fingerprint, launch, logged, overlays, refusal
 from onesearch.artifacts import verify
 from onesearch.log.prepared import Log
+from onesearch.metrics.preference_gate import LEARNT_FROM
 from onesearch.tasks.preference import Preference
 
 PHASES = ("dpo_hybrid", "dpo_logged")
@@ -35,20 +36,23 @@ def test_lists_put_the_best_above_other_items(logged_run, lists, phase):
             assert row["chosen"] == clicked[row["search_id"]]
         else:
             assert max(row["shares"]) == row["shares"][0] and sum(row["shares"]) == pytest.approx(1)
-        assert (row["shares"] is None) == (phase == "dpo_logged")
-        assert len(row["weights"]) == len(row["rejected"]) == len(row["reference_rejected"])
+            assert len(row["shares"]) == 1 + len(row["rejected"])
+        assert (row["shares"] is None) == (phase == "dpo_logged") == (row["weights"] is not None)
+        assert len(row["rejected"]) == len(row["reference_rejected"])
+        assert len(row["weights"] or row["rejected"]) == len(row["rejected"])
 
 
 @pytest.mark.parametrize("phase", PHASES)
 def test_training_starts_at_the_reference(logged_run, lists, phase):
     """Before the first step π = π_ref, so every reward r̂ is 0, all lists are one batch, and by the formula
 
-    L = mean(softplus(log Σ_l exp(w_l·δ)) − α·log π_ref(i_w)), which for δ = 0 is mean(ln(1 + X) − α·log π_ref(i_w));
-    of soft lists, mean(ln(1 + X) − α·log Σ_i π_ref(i)), the sum over items. X: rejected items and SIDs of no item.
+    L = mean(softplus(log Σ_l n_l·exp(w_l·δ)) − α·log π_ref(i_w)), for δ = 0 mean(ln(1 + X) − α·log π_ref(i_w)), X
+    rejected items, the SIDs of no item one more; of soft lists, mean(ln(1 + X + Y) − α·log Σ_i π_ref(i)), the sum
+    over items, Y SIDs of no item.
     """
     settings = Preference()
     start = [
-        math.log1p(sum(math.exp(weight * settings.delta) for weight in row["weights"]) + len(row["invalid"]))
+        math.log1p(len(row["rejected"]) + (len(row["invalid"]) if row["shares"] else bool(row["invalid"])))
         - settings.alpha * (_log_mass(row) if row["shares"] else row["reference_chosen"])
         for row in lists[phase]
     ]
@@ -83,6 +87,31 @@ def test_phase_one_re_sorts_beams_by_a_reward_of_this_codebook(logged_run):
     assert "reward" not in lineage["dpo_logged"]
 
 
+@pytest.mark.parametrize(("phase", "name"), [("dpo_hybrid", "seen"), ("dpo_logged", "seen")])
+def test_figures_of_searches_that_give_lists_are_called_seen(logged_run, phase, name):
+    """The handful's lists are of both splits: what is measured on the validation day has been learnt from."""
+    metrics = facts(logged_run, phase)["metrics"]
+    assert f"{name}/hr@10" in metrics and not [metric for metric in metrics if metric.startswith("val/")]
+
+
+def test_a_reward_model_that_has_learnt_from_validation_is_not_judged_by_it(hybrid_run):
+    """The handful's reward model is fitted on both splits: its agreement is an upper bound, and is called so."""
+    assert facts(hybrid_run, "reward")["validation"].startswith("learnt from")
+    told = facts(hybrid_run, "dpo_hybrid_lists")
+    assert told["judged_on"] == LEARNT_FROM and "validation" not in told["agreement"]
+
+
+def test_a_reward_model_in_doubt_teaches_aloud(hybrid_run, tmp_path):
+    """Of searches whose impressions are not known: `predict` says what re-sorting says."""
+    run = copied(hybrid_run, tmp_path / "run", "quantizer", "sft_personalize", "reward")
+    path = run / "reward" / "manifest.json"
+    manifest = json.loads(path.read_text("utf-8"))
+    manifest["facts"] |= {"negatives": "drawn", "num_drawn_searches": 1, "num_searches": 8}
+    path.write_text(json.dumps(manifest), "utf-8")
+    with pytest.warns(UserWarning, match="dpo_hybrid: The log behind .* shown in 12.5% of its searches"):
+        launch(run, "predict", "dpo_hybrid", overlays()["dpo_hybrid"])
+
+
 def test_searches_of_a_split_without_lists_judge_the_reward_model(hybrid_run, tmp_path, capsys):
     """Lists of the training days alone: the validation day's 8 searches are answered too, and their clicks count."""
     run = copied(hybrid_run, tmp_path / "run", "quantizer", "sft_personalize", "reward")
@@ -91,10 +120,33 @@ def test_searches_of_a_split_without_lists_judge_the_reward_model(hybrid_run, tm
     days = {split: len(Log.open(run / "log").contexts(split)) for split in ("train", "validation")}
     assert days == {"train": NUM_FIT - 8, "validation": 8}
     assert (told["num_searches"], told["num_beams"]) == (NUM_FIT - 8, NUM_FIT)
-    assert told["judged_on"] == "validation"
-    assert {split: found["num_searches"] for split, found in told["agreement"].items()} == days
-    assert told["agreement"]["validation"]["value"] > 0.9  # the reward model knows each shopper's colour
+    assert told["judged_on"] == LEARNT_FROM  # by the handful's reward model, which is fitted on both
+    num_searches = {split: found["num_searches"] for split, found in told["agreement"].items()}
+    assert num_searches == {"train": days["train"], LEARNT_FROM: days["validation"]}
+    assert told["agreement"][LEARNT_FROM]["value"] > 0.9  # the reward model knows each shopper's colour
     assert "clicked above others, validation" in capsys.readouterr().out
+
+
+def test_what_is_made_of_a_beam(hybrid_run, lists, tmp_path):
+    """Twice the sharpness squares the odds of the same beams' shares; risen lists have weights in place of them."""
+    run = copied(hybrid_run, tmp_path / "run", "quantizer", "sft_personalize", "reward")
+
+    def written(*options):
+        launch(run, "predict", "dpo_hybrid", overlays()["dpo_hybrid"], *options)
+        return pq.read_table(run / "dpo_hybrid_lists" / "lists.parquet").to_pylist()
+
+    setting = "--model.init_args.preference."
+    sharp = {row["search_id"]: row for row in written(f"{setting}sharpness", "2")}
+    assert facts(run, "dpo_hybrid_lists")["num_repeated_sids"] == 0  # else shares of items would have been summed
+    for row in lists["dpo_hybrid"]:
+        other, squares = sharp[row["search_id"]], np.square(row["shares"])
+        assert [other["chosen"], *other["rejected"]] == [row["chosen"], *row["rejected"]]
+        assert other["shares"] == pytest.approx(squares / squares.sum(), rel=1e-4)
+    risen = written(f"{setting}labels", "risen")
+    assert len(risen) > 0
+    for row in risen:
+        assert row["shares"] is None
+        assert 1 <= len(row["weights"]) == len(row["rejected"]) <= Preference().num_rejected
 
 
 def test_fit_without_lists_says_so(hybrid_run, tmp_path, capsys):

@@ -22,7 +22,7 @@ from onesearch.stages.dpo import LoggedDpo
 from onesearch.stages.sft import SftStage
 from onesearch.stages.stage import Optimization
 from onesearch.tasks.personalize import SearchToItem
-from onesearch.tasks.preference import Preference
+from onesearch.tasks.preference import Levels, Preference
 from onesearch.types import UserError
 
 ITEMS_ALONE = Preference(num_invalid=0)
@@ -83,13 +83,28 @@ def test_lists_that_fall_short_are_kept_and_not_learnt_from(tiny_run_copy, fit_s
     assert (tiny_run_copy / "dpo_logged" / "manifest.json").is_file()
 
 
-def test_no_two_candidates_of_a_list_share_a_sid(run, tiny_khqe):
-    """Nor is there a list without a rejected item; the tiny codebook has buckets of several items."""
-    row_of = {item: row for row, item in enumerate(tiny_khqe.item_ids)}
-    assert len(np.unique(tiny_khqe.item_codes, axis=0)) < len(row_of)
-    for found in pq.read_table(run / "dpo_logged_lists" / "lists.parquet").to_pylist():
-        sids = {tuple(tiny_khqe.item_codes[row_of[item]]) for item in (found["chosen"], *found["rejected"])}
-        assert len(sids) == 1 + len(found["rejected"]) > 1
+def test_no_two_candidates_of_a_list_share_a_sid(tiny_run_copy, tiny_khqe, monkeypatch):
+    """Nor is one rejected whose SID another positive has: one of a bucket here, all others being proposed."""
+    sids = list(map(tuple, tiny_khqe.item_codes.tolist()))
+    twin = next(row for row, sid in enumerate(sids) if sids.count(sid) > 1)
+    everything, of_log, positives = set(range(len(sids))), Levels.positives, {}
+
+    def all_others(levels, context, *_):
+        positives[context.search_id] = levels.positives(context)
+        return sorted(everything - {*positives[context.search_id]})
+
+    monkeypatch.setattr(
+        Levels, "positives", lambda levels, context: list(dict.fromkeys([*of_log(levels, context), twin]))
+    )
+    monkeypatch.setattr(Levels, "negatives", all_others)
+    write_lists(stage_of(tiny_run_copy))
+    sid_of = dict(zip(tiny_khqe.item_ids, sids, strict=True))
+    rows = rows_of(tiny_run_copy)
+    assert len(rows) > 10
+    for found in rows:
+        rejected = [sid_of[item] for item in found["rejected"]]
+        wrong = {*sids} - {sids[item] for item in positives[found["search_id"]]}
+        assert len(rejected) == len(wrong) and {*rejected} == wrong
 
 
 def test_logged_figures(run, fit_stage):
@@ -161,7 +176,7 @@ def test_a_list_may_reject_what_no_item_has(run, tiny_khqe, tiny_engine, tiny_lo
 
 @pytest.mark.parametrize("is_soft", [True, False])
 def test_what_no_item_has_is_rejected_and_not_kept(run, fit_stage, is_soft):
-    """The losses of a step from the batch, list by list in float64; then a few steps take probability from these SIDs.
+    """The losses of a step, list by list in float64, the reference moved by hand; then steps take from these SIDs.
 
     The anchor of a soft list is the mass of its items alone; in figures of rejected items none of these SIDs counts.
     """
@@ -170,31 +185,54 @@ def test_what_no_item_has_is_rejected_and_not_kept(run, fit_stage, is_soft):
     stage, noted = stage_of(run, lr=3e-3, preference=settings), Noted()
     data = data_of(stage)
     data.setup("fit")
+    moved = [
+        row._replace(reference=[log - 0.4 * place for place, log in enumerate(row.reference)]) for row in data.lists
+    ]
     if is_soft:
-        data.lists = [
-            row._replace(shares=[1 / len(row.items)] * len(row.items) + [0.0] * len(row.invalid)) for row in data.lists
-        ]
-    data.setup = lambda stage: None
+        moved = [row._replace(shares=_rising(len(row.items))) for row in moved]
+    else:  # the items of one list weigh nothing
+        weightless = next(place for place, row in enumerate(moved) if row.invalid)
+        row = moved[weightless]
+        moved[weightless] = row._replace(weights=[0.0] * (len(row.items) - 1) + row.weights[len(row.items) - 1 :])
+    data.lists, data.setup = moved, lambda stage: None
     fit_stage(stage, data, epochs=6, callbacks=[noted], limit_val_batches=0)
     (got, batch), *_, (last, _) = noted.steps
-    policy, nll, preference, items = batch.reference.double(), [], [], []  # at the start π = π_ref, r̂ = 0
+    policy = batch.reference.double() + 0.4 * torch.arange(batch.reference.shape[1])
+    nll, preference, items = [], [], []
     for logs, mask, invalid, weights in zip(policy, batch.mask, batch.invalid, batch.weights, strict=True):
         of_items = [logs[0].item(), *logs[1:][mask & ~invalid].tolist()]
-        count = 1 + int(mask.sum())
+        rewards = [0.5 * 0.4 * place for place in range(1 + int(mask.sum()))]
+        num_invalid = int(invalid.sum())
         items += of_items[1:]
         if is_soft:
-            preference.append(math.log(count))
+            shares, total = _rising(len(of_items)), sum(map(math.exp, rewards))
+            preference.append(-sum(p * math.log(math.exp(r) / total) for p, r in zip(shares, rewards, strict=False)))
             nll.append(-math.log(sum(map(math.exp, of_items))))
         else:
-            preference.append(math.log1p(sum(1.0 for _ in weights[mask])))
+            terms = [math.exp(w * r) for w, r in zip(weights[mask & ~invalid].tolist(), rewards[1:], strict=False)]
+            terms += [math.exp(3.0 * reward) / num_invalid for reward in rewards[len(of_items) :]]
+            preference.append(math.log1p(sum(terms)))
             nll.append(-of_items[0])
     assert batch.invalid.any()
     assert got["train/preference_loss"] == pytest.approx(np.mean(preference), rel=1e-4)
     assert got["train/nll_loss"] == pytest.approx(np.mean(nll), rel=1e-4)
     assert got["train/logps/rejected"] == pytest.approx(np.mean(items), rel=1e-4)
     assert got["train/logps/invalid"] == pytest.approx(policy[:, 1:][batch.invalid].mean().item(), rel=1e-4)
-    assert got["train/rewards/invalid"] == pytest.approx(0, abs=1e-4)
-    assert last["train/rewards/invalid"] < min(-0.01, last["train/rewards/rejected"])
+    assert last["train/rewards/invalid"] - got["train/rewards/invalid"] < -0.01
+    if is_soft:
+        assert "train/zero_weight" not in got
+    else:
+        weightless = [
+            not weights[mask & ~invalid].any()
+            for weights, mask, invalid in zip(batch.weights, batch.mask, batch.invalid, strict=True)
+        ]
+        assert any(weightless)
+        assert got["train/zero_weight"] == pytest.approx(np.mean(weightless))
+
+
+def _rising(count):
+    """Shares 1, 2, 3, … that sum to 1."""
+    return [2 * (place + 1) / (count * (count + 1)) for place in range(count)]
 
 
 def test_the_alarm_speaks_once_or_stops(run, fit_stage):

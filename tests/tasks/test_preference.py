@@ -14,11 +14,13 @@ from onesearch.tasks.preference import (
     SAME_CATEGORY,
     SHOWN,
     Levels,
+    Preference,
     PreferenceList,
     logged_list,
     risen_list,
     soft_list,
 )
+from onesearch.types import UserError
 
 CATEGORIES = np.array([0, 0, 0, 0, 1, 1, 1, 1, -1, -1])
 
@@ -179,6 +181,73 @@ def test_soft_items_of_one_sid_share_its_chance(levels, make_search):
     assert (found.chosen, found.rejected) == (0, (1,))
     assert found.shares == pytest.approx((0.6, 0.4))
     assert len(found.levels) == 2
+
+
+def test_soft_the_likeliest_sid_is_chosen(levels, make_search):
+    """Scores 3, 2, 2, the last two of one SID: its items together are the likelier, and their level comes along."""
+    codes = np.array([[7, 1], [7, 2], [7, 2]])
+    beam = soft_list(make_search(clicked=(1,)), [0, 1, 2], np.array([3.0, 2.0, 2.0]), levels, 1)
+    found = beam.of_distinct_sids(codes)
+    assert (beam.chosen, found.chosen, found.rejected) == (0, 1, (0,))
+    assert found.shares == pytest.approx((4 / 7, 3 / 7))
+    assert found.levels == (CLICKED, SAME_CATEGORY)
+
+
+@pytest.mark.parametrize(
+    ("sharpness", "scores", "want"),
+    [
+        (60, [0.0, 0.0], (0.5, 0.5)),
+        (200, [0.02, 0.01], (1.0, 2.0**-200)),
+        (200, [1e3, 1e3, 1e2], (0.5, 0.5, 0)),
+        (0, [5.0, 0.0], (0.5, 0.5)),
+    ],
+)
+def test_soft_shares_of_great_sharpness(levels, make_search, sharpness, scores, want):
+    """Powers that no float holds: 1e-6^60 is nothing, 1e3^200 is infinite."""
+    found = soft_list(make_search(), list(range(len(scores))), np.array(scores), levels, sharpness)
+    assert found.shares == pytest.approx(want, rel=1e-9, abs=1e-70)
+
+
+@pytest.mark.parametrize("score", [float("nan"), float("inf")])
+def test_a_reward_that_is_no_number_is_refused(levels, make_search, score):
+    search, scores = make_search(search_id="s9"), np.array([0.5, score])
+    for make in (
+        lambda: soft_list(search, [0, 1], scores, levels, 1),
+        lambda: risen_list(search, [0, 1], scores, levels, 1),
+    ):
+        with pytest.raises(
+            UserError, match=r"scores of search 's9' are not all finite: .* run the 'reward' stage again"
+        ):
+            make()
+
+
+@pytest.mark.parametrize("sharpness", [-0.1, float("nan"), float("inf")])
+def test_a_sharpness_that_turns_the_order_around_is_refused(sharpness):
+    with pytest.raises(
+        UserError, match=r"preference\.sharpness is (-0\.1|nan|inf): .* give 0 \(all items alike\) or more"
+    ):
+        Preference(sharpness=sharpness)
+    assert Preference(sharpness=0).sharpness == 0
+
+
+def test_beta_hangs_on_the_lists():
+    """1 where a soft list's optimum is π_ref·s^γ, 0.1 of hard lists; what is set counts for both."""
+    assert (Preference().beta_of(True), Preference().beta_of(False)) == (1.0, 0.1)
+    assert Preference(beta=0.3).beta_of(True) == Preference(beta=0.3).beta_of(False) == 0.3
+    for beta in (0.0, -1.0, float("nan")):
+        with pytest.raises(UserError, match=r"preference\.beta is .*: give more than 0"):
+            Preference(beta=beta)
+
+
+def test_hard_lists_reject_no_sid_of_what_was_clicked(levels, make_search):
+    """0 is bought, 1 clicked; of the rejected 2 3 5, item 2 has the SID of 1, and 3 one of its own."""
+    codes = np.array([[0, 0], [1, 0], [1, 0], [3, 0], [0, 2], [2, 2]])
+    search = make_search(clicked=(0, 1), purchased=(0,))
+    one = PreferenceList(search, 0, (2, 3, 5), (0, 3, 4, 5))
+    got = one.of_distinct_sids(codes, levels.positives(search))
+    assert (got.chosen, got.rejected, got.levels) == (0, (3, 5), (0, 4, 5))
+    soft = one._replace(shares=(0.4, 0.3, 0.2, 0.1)).of_distinct_sids(codes, levels.positives(search))
+    assert soft.rejected == (2, 3, 5)
 
 
 def test_logged_the_best_level_is_chosen(levels, search):

@@ -69,7 +69,7 @@ def test_a_table_is_its_lists_row_by_row(counts, lists):
 
 
 def test_what_no_item_has_is_beside_the_items_of_a_table(counts, lists):
-    """Its SIDs and their log-probabilities, behind those of the items; it weighs the most, in a soft list 1."""
+    """SIDs and their log-probabilities, behind those of the items; it weighs the most. A soft list has no weights."""
     lists[2] = lists[2]._replace(shares=(0.5, 0.3, 0.2))
     invalid = [np.array([[1, 2], [0, 3]]), np.empty((0, 2), np.int64), np.array([[3, 3]])]
     reference = -torch.arange(18.0).reshape(3, 6)
@@ -80,7 +80,9 @@ def test_what_no_item_has_is_beside_the_items_of_a_table(counts, lists):
             assert row[name] == want[name]
     assert table["invalid"].to_pylist() == [[[1, 2], [0, 3]], [], [[3, 3]]]
     assert table["reference_invalid"].to_pylist() == [[-4, -5], [], [-15]]
-    assert table["invalid_weight"].to_pylist() == [3, 3, 1]
+    assert table["invalid_weight"].to_pylist() == [3, 3, None]
+    assert [row is None for row in table["weights"].to_pylist()] == [False, False, True]
+    assert table["rewards"].to_pylist()[2] is None
     assert alone["invalid"].to_pylist() == alone["reference_invalid"].to_pylist() == [[], [], []]
     assert pair_columns(table).rejected.tolist() == pair_columns(alone).rejected.tolist()
 
@@ -96,3 +98,12 @@ def test_pairs_of_a_table(counts, lists):
     want = [r[0] - other for r in table["rewards"].to_pylist() for other in r[1:]]
     assert pairs.reward_gaps == pytest.approx(want)
     assert pairs.weights.tolist() == [w for row in table["weights"].to_pylist() for w in row]
+
+
+def test_soft_lists_have_pairs_without_weights(counts, lists):
+    soft = [one._replace(shares=(1 / len(one.levels),) * len(one.levels)) for one in lists]
+    reference = -torch.arange(12.0).reshape(3, 4)
+    pairs, want = (pair_columns(list_table(some, reference, counts, ITEM_IDS, 3.0)) for some in (soft, lists))
+    assert (pairs.reward_gaps, pairs.weights) == (None, None)
+    for name in ("numbers", "chosen", "rejected"):
+        assert getattr(pairs, name).tolist() == getattr(want, name).tolist()

@@ -1,10 +1,13 @@
 """Data of the DPO stages: searches to build preference lists from (predict), and the lists themselves (fit)."""
 
+from itertools import compress
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import numpy as np
 import pyarrow.parquet as pq
 import torch
+from lightning.pytorch.utilities import rank_zero_warn
 from torch.utils.data import DataLoader
 
 from onesearch.artifacts import verify
@@ -14,6 +17,7 @@ from onesearch.khqe import Khqe
 from onesearch.log.prepared import Log
 from onesearch.models.generator_folder import load_settings
 from onesearch.models.text_tokenizer import load_tokenizer
+from onesearch.serve.invalid import InvalidSids
 from onesearch.tasks.collation import collate_prompts
 from onesearch.tasks.prompt import Views
 from onesearch.tasks.template import Template
@@ -26,9 +30,18 @@ class PreferenceRow(NamedTuple):
     search: int  # its place among the searches
     items: list[int]  # the chosen one first
     reference: list[float]
-    weights: list[float]
+    weights: list[float]  # of all but the chosen one; none in a soft list
     shares: list[float] | None
     invalid: list[list[int]]  # SIDs that no item has, rejected behind the items; reference and weights hold them, too
+
+    def without(self, is_taken: list[bool]) -> "PreferenceRow":
+        """The list without those of its [Y] invalid SIDs."""
+        keeps = [*[True] * len(self.items), *[not taken for taken in is_taken]]
+        return self._replace(
+            reference=list(compress(self.reference, keeps)),
+            weights=list(compress(self.weights, keeps[1:])),
+            invalid=list(compress(self.invalid, keeps[len(self.items) :])),
+        )
 
 
 class PreferenceData(ResumableData):
@@ -112,13 +125,27 @@ class PreferenceData(ResumableData):
                 place_of[row["search_id"]],
                 [log.row_of[item] for item in (row["chosen"], *row["rejected"])],
                 [row["reference_chosen"], *row["reference_rejected"], *row.get("reference_invalid", [])],
-                [*row["weights"], *[row.get("invalid_weight", 0.0)] * len(row.get("invalid", []))],
+                _weights(row),
                 row.get("shares"),
                 row.get("invalid", []),  # lists of an earlier version have none
             )
             for row in pq.read_table(self.run / f"{self.name}_lists" / "lists.parquet").to_pylist()
         ]
+        self._let_live()
         self.khqe.learn(self.searches.take([row.search for row in self.lists]).queries_seen())
+
+    def _let_live(self) -> None:
+        """Unlearn no SID that an item has got since the lists were written."""
+        catalogue, num = InvalidSids.open(self.run, self.khqe), 0
+        for place, row in enumerate(self.lists):
+            if row.invalid and (is_taken := catalogue.are_taken(np.array(row.invalid))).any():
+                self.lists[place] = row.without(is_taken.tolist())
+                num += int(is_taken.sum())
+        if num:
+            rank_zero_warn(
+                f"{self.name}_lists: {num} of the SIDs that no item had when they were written have one by now, and "
+                "are not rejected. `predict` writes them anew."
+            )
 
     def _batch(self, rows: list[PreferenceRow]) -> PreferenceBatch:
         width = max(len(row.reference) for row in rows)
@@ -131,7 +158,7 @@ class PreferenceData(ResumableData):
             codes=torch.tensor([row + row[:1] * (width - len(row)) for row in sids]),
             reference=_padded([row.reference for row in rows], width),
             weights=_padded([row.weights for row in rows], width - 1),
-            mask=torch.tensor([[place < len(row.weights) for place in range(width - 1)] for row in rows]),
+            mask=torch.tensor([[place < len(row.reference) for place in range(1, width)] for row in rows]),
             shares=_padded([row.shares or [1.0] for row in rows], width) if any(row.shares for row in rows) else None,
             invalid=_invalid(rows, width) if any(row.invalid for row in rows) else None,
         )
@@ -139,6 +166,12 @@ class PreferenceData(ResumableData):
 
 def _padded(rows: list[list[float]], width: int) -> torch.Tensor:
     return torch.tensor([row + [0.0] * (width - len(row)) for row in rows])
+
+
+def _weights(row: dict[str, Any]) -> list[float]:
+    if row.get("shares"):
+        return []
+    return [*row["weights"], *[row.get("invalid_weight", 0.0)] * len(row.get("invalid", []))]
 
 
 def _invalid(rows: list[PreferenceRow], width: int) -> torch.Tensor:

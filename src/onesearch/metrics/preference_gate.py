@@ -21,6 +21,9 @@ from onesearch.types import UserError
 
 Floats = NDArray[np.float64]
 
+LEARNT_FROM = "validation (learnt from)"
+"""The validation split, judged by a reward model that has learnt from it: an upper bound."""
+
 NUM_BINS = 20
 
 FEWEST_USERS = 20
@@ -95,7 +98,7 @@ class Gate:
                 f"in {figures['degenerate']:.1%} of the lists all rejected items share the chosen one's SID, above "
                 f"max_degenerate {self.max_degenerate:.1%}: use a finer codebook, or a larger list_size."
             )
-        if figures["zero_weight"] > self.max_zero_weight:
+        if figures.get("zero_weight", 0.0) > self.max_zero_weight:
             found.append(
                 f"{figures['zero_weight']:.1%} of the lists weigh nothing, above max_zero_weight "
                 f"{self.max_zero_weight:.1%}: the counts speak against their labels; use a longer log."
@@ -145,7 +148,7 @@ def new_places(scores: NDArray[np.floating]) -> NDArray[np.int64]:
 class JudgedBeam(NamedTuple):
     """One beam that was re-sorted."""
 
-    split: str  # "train" or "validation"
+    split: str  # "train", "validation" or `LEARNT_FROM`
     user: str  # "" where nobody is known
     judgement: Judgement
 
@@ -153,11 +156,11 @@ class JudgedBeam(NamedTuple):
 def beam_figures(beams: Sequence[JudgedBeam]) -> dict[str, Any]:
     """How many beams the reward model changes, and how it agrees with clicks, by split.
 
-    `judged_on` is the split whose agreement counts: `validation` where it has clicks inside beams.
+    `judged_on` is the split whose agreement counts: `validation`, under either name, where it has clicks inside beams.
     """
     figures: dict[str, Any] = {"num_beams": len(beams), "agreement": {}, "judged_on": None}
     figures["changed"] = float(np.mean([beam.judgement.is_changed for beam in beams]))
-    for split in ("train", "validation"):
+    for split in ("train", LEARNT_FROM, "validation"):
         inside = [beam for beam in beams if beam.split == split and not np.isnan(beam.judgement.agreement)]
         if inside:
             figures["agreement"][split] = _agreement(inside)
@@ -202,14 +205,14 @@ class PairColumns(NamedTuple):
     """Every rejected item of every list beside its chosen one, P pairs."""
 
     numbers: NDArray[np.int64]  # [P] of the list, 0 to B - 1, each at least once
-    reward_gaps: Floats  # [P] r(q, chosen) - r(q, rejected)
-    weights: Floats  # [P]
+    reward_gaps: Floats | None  # [P] r(q, chosen) - r(q, rejected); None: of soft lists, as the weights
+    weights: Floats | None  # [P]
     chosen: Floats  # [P] log-probability under the reference
     rejected: Floats  # [P]
 
 
 def list_figures(pairs: PairColumns, num_degenerate: int, max_weight: float) -> dict[str, Any]:
-    """What lists hold: sizes, weights, margins, and what the reference says of them.
+    """What lists hold: sizes, weights, margins, and what the reference says of them; no weights of soft ones.
 
     Args:
         pairs: of the lists that are left.
@@ -217,8 +220,6 @@ def list_figures(pairs: PairColumns, num_degenerate: int, max_weight: float) -> 
         max_weight: clip of the weights.
     """
     num_lists = int(pairs.numbers[-1]) + 1
-    heaviest = np.zeros(num_lists)
-    np.maximum.at(heaviest, pairs.numbers, pairs.weights)
     first = np.searchsorted(pairs.numbers, np.arange(num_lists))
     margins = pairs.chosen - pairs.rejected
     return {
@@ -226,14 +227,24 @@ def list_figures(pairs: PairColumns, num_degenerate: int, max_weight: float) -> 
         "num_degenerate": num_degenerate,
         "degenerate": num_degenerate / (num_lists + num_degenerate),
         "rejected_a_list": len(pairs.numbers) / num_lists,
-        "zero_weight": float((heaviest == 0).mean()),
-        "zero_weight_pairs": float((pairs.weights == 0).mean()),
-        "full_weight_pairs": float((pairs.weights >= max_weight).mean()),
-        "reward_gap": _histogram(pairs.reward_gaps),
+        **_weight_figures(pairs, num_lists, max_weight),
         "chosen_log_prob": _quantiles(pairs.chosen[first]),
         "rejected_log_prob": _quantiles(pairs.rejected),
         "reference_margin": _histogram(margins),
         "reference_accuracy": float((margins > 0).mean()),
+    }
+
+
+def _weight_figures(pairs: PairColumns, num_lists: int, max_weight: float) -> dict[str, Any]:
+    if pairs.weights is None or pairs.reward_gaps is None:
+        return {}
+    heaviest = np.zeros(num_lists)
+    np.maximum.at(heaviest, pairs.numbers, pairs.weights)
+    return {
+        "zero_weight": float((heaviest == 0).mean()),
+        "zero_weight_pairs": float((pairs.weights == 0).mean()),
+        "full_weight_pairs": float((pairs.weights >= max_weight).mean()),
+        "reward_gap": _histogram(pairs.reward_gaps),
     }
 
 

@@ -26,6 +26,8 @@ def show_gate(figures: Mapping[str, Any], problems: Sequence[str], console: Cons
         table.add_row(name, value)
     out.print(table)
     for name, title in (("reward_gap", "reward gap"), ("reference_margin", "log π_ref(chosen)/π_ref(rejected)")):
+        if name not in figures:  # soft lists have no rewards by counts
+            continue
         edges = figures[name]["edges"]
         out.print(f"{title:>34} {edges[0]:8.2f} {histogram(figures[name]['counts'])} {edges[-1]:.2f}")
     for problem in problems:
@@ -39,8 +41,14 @@ def _lines(figures: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("rejected items a list", f"{figures['rejected_a_list']:.2f}"),
         ("SIDs of no item a list", f"{figures['invalid_a_list']:.2f}"),
         ("lists of one SID, dropped", f"{figures['degenerate']:.1%}"),
-        ("lists that weigh nothing", f"{figures['zero_weight']:.1%}"),
-        ("pairs of full weight", f"{figures['full_weight_pairs']:.1%}"),
+        *(
+            (title, f"{figures[name]:.1%}")
+            for name, title in (
+                ("zero_weight", "lists that weigh nothing"),
+                ("full_weight_pairs", "pairs of full weight"),
+            )
+            if name in figures
+        ),
         ("log π_ref of chosen, 10% 50% 90%", _spread(figures["chosen_log_prob"])),
         ("log π_ref of rejected", _spread(figures["rejected_log_prob"])),
         *([("log π_ref of SIDs of no item", _spread(invalid))] if (invalid := figures["invalid_log_prob"]) else []),

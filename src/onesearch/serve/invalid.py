@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from onesearch.decoding.beam import beam_search
 from onesearch.decoding.free import EverySid
@@ -47,5 +48,8 @@ class InvalidSids:
             return [np.empty((0, len(self.every.sizes)), np.int64)] * len(encoded.hidden)
         beams = beam_search(GeneratorScorer(generator, encoded), self.every, num_beams + 2 * most)
         codes = beams.codes.cpu().numpy()
-        is_taken = self.taken.sid_rows(codes.reshape(-1, codes.shape[-1])).reshape(codes.shape[:2]) >= 0
-        return [sids[~taken][:most] for sids, taken in zip(codes, is_taken, strict=True)]
+        return [sids[~self.are_taken(sids)][:most] for sids in codes]
+
+    def are_taken(self, sids: Codes) -> NDArray[np.bool_]:
+        """Which of [K, C] SIDs some item has, [K]."""
+        return self.taken.sid_rows(sids) >= 0

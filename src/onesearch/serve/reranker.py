@@ -154,9 +154,19 @@ def _features(khqe: Khqe, log: Log, history: HistorySizes) -> RewardFeatures:
 
 def doubt(run: Path) -> str | None:
     """Why the reward model of a run should not re-sort lists before `onesearch compare` says that it may, if at all."""
-    if read_manifest(run / "reward").facts.get("negatives") != "drawn":
+    facts = read_manifest(run / "reward").facts
+    if facts.get("negatives") != "drawn":
         return None
+    # One search without impressions makes a log one of drawn negatives: how many there are is the reader's to weigh.
+    counts = facts.get("num_drawn_searches"), facts.get("num_searches")
+    share = f"{counts[0] / counts[1]:.1%} of " if all(counts) else ""
     return (
-        f"The log behind {run / 'reward'} does not record what was shown: its reward model knows negatives that were "
-        "drawn, and may make lists worse. `onesearch compare` says whether it does (onesearch-reranked)."
+        f"The log behind {run / 'reward'} does not record what was shown in {share}its searches: its reward model "
+        "knows negatives that were drawn, and may make lists worse. `onesearch compare` says whether it does "
+        "(onesearch-reranked)."
     )
+
+
+def has_learnt_validation(run: Path) -> bool:
+    """Whether the reward model of a run has learnt from the validation split, so that its figures there are no test."""
+    return str(read_manifest(run / "reward").facts.get("validation", "")).startswith("learnt from")

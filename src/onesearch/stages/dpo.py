@@ -2,7 +2,7 @@
 
 predict  builds the lists and the reference's log-probabilities, once; no second model sits in memory in training
 gate     what the lists are worth, in figures; below a threshold nothing learns from them (`metrics.preference_gate`)
-fit      L = softplus(logsumexp_l(w_l·(r̂_l − r̂_w + δ))) − α·log π_θ(i_w|x),  r̂(i) = β·log(π_θ(i|x)/π_ref(i|x))
+fit      L = softplus(log Σ_l n_l·exp(w_l·(r̂_l − r̂_w + δ))) − α·log π_θ(i_w|x),  r̂(i) = β·log(π_θ(i|x)/π_ref(i|x))
          of soft lists: L = −Σ_i p_i·log softmax_i(r̂) − α·log Σ_i π_θ(i|x)
 """
 
@@ -25,12 +25,12 @@ from onesearch.khqe import Khqe
 from onesearch.log.prepared import Log
 from onesearch.losses import list_kl, listwise_preference, log_mass, soft_preference
 from onesearch.metrics.chosen_fall import Alarm, ChosenFall
-from onesearch.metrics.preference_gate import Gate, JudgedBeam, beam_figures, invalid_figures, list_figures
+from onesearch.metrics.preference_gate import LEARNT_FROM, Gate, JudgedBeam, beam_figures, invalid_figures, list_figures
 from onesearch.models.generator_folder import load_generator
 from onesearch.models.reward_features import number_categories
 from onesearch.report.preferences import show_gate
 from onesearch.serve.invalid import InvalidSids
-from onesearch.serve.reranker import Reranker
+from onesearch.serve.reranker import Reranker, doubt, has_learnt_validation
 from onesearch.stages.generation import GeneratorStage
 from onesearch.stages.stage import Optimization
 from onesearch.tasks.preference import Levels, Preference, PreferenceList, logged_list, risen_list, soft_list
@@ -56,6 +56,7 @@ class DpoStage(GeneratorStage):
     """
 
     list_parents: tuple[str, ...] = ()
+    held_out_as = "validation"  # what beams of that split are called in the gate
 
     def __init__(
         self,
@@ -119,7 +120,8 @@ class DpoStage(GeneratorStage):
         if not is_for_lists:
             return
         self.num_searches += len(contexts)
-        told_apart = [one.of_distinct_sids(self.khqe.item_codes) for one in proposed]
+        codes, positives = self.khqe.item_codes, self.levels.positives
+        told_apart = [one.of_distinct_sids(codes, positives(one.context)) for one in proposed]
         lists = [one for one in told_apart if one.rejected]
         self.num_degenerate += sum(bool(one.rejected) for one in proposed) - len(lists)
         self.num_repeated += sum(
@@ -152,7 +154,7 @@ class DpoStage(GeneratorStage):
 
     def _judged(self, one: PreferenceList) -> JudgedBeam:
         assert one.judgement is not None
-        split = "validation" if one.context.search_id in self.held_out else "train"
+        split = self.held_out_as if one.context.search_id in self.held_out else "train"
         return JudgedBeam(split, one.context.user_id, one.judgement)
 
     def _reference(self, lists: Sequence[PreferenceList]) -> tuple[Tensor, list[NDArray[np.int64]]]:
@@ -173,6 +175,12 @@ class DpoStage(GeneratorStage):
         return logs.sum(-1).cpu(), invalid
 
     # fit: from preference lists to a better generator
+
+    @property
+    def validated(self) -> str:
+        """`seen` where searches of the validation split give lists, so that its figures are of what is learnt from."""
+        data = getattr(self.trainer, "datamodule", None)
+        return "seen" if "validation" in getattr(data, "splits", ()) else "val"
 
     def on_fit_start(self) -> None:
         """Lists that did not pass the gate when they were written do not pass it now, unless its demands changed."""
@@ -198,26 +206,26 @@ class DpoStage(GeneratorStage):
         """The loss of each list, and its anchor: −log π of the chosen item or of all items of a soft list; [B] each."""
         settings = self.preference
         if batch.shares is not None:
-            soft = (policy, batch.reference, batch.shares, _candidates(batch))
-            return soft_preference(*soft, settings.beta), -log_mass(policy, _items(batch))
+            soft = (policy, batch.reference, batch.shares, batch.candidates)
+            return soft_preference(*soft, settings.beta_of(True)), -log_mass(policy, batch.items)
         pairs = (policy[:, 0], policy[:, 1:], batch.reference[:, 0], batch.reference[:, 1:], batch.weights, batch.mask)
-        return listwise_preference(*pairs, settings.beta, settings.delta), -policy[:, 0]
+        return listwise_preference(*pairs, settings.beta_of(False), settings.delta, batch.counts), -policy[:, 0]
 
     def _log_rewards(self, policy: Tensor, batch: PreferenceBatch) -> None:
         """What preference trainers log, under TRL's names; a pair counts as one, however many its list has."""
-        rewards = self.preference.beta * (policy - batch.reference)  # r̂, [B, 1 + X]
-        rejected = _items(batch)[:, 1:]
+        rewards = self.preference.beta_of(batch.shares is not None) * (policy - batch.reference)  # r̂, [B, 1 + X]
+        rejected = batch.items[:, 1:]
         margins = (rewards[:, :1] - rewards[:, 1:])[rejected]
-        is_weightless = ~((batch.weights > 0) & batch.mask).any(1)
         figures = {
             "rewards/chosen": rewards[:, 0].mean(),
             "rewards/rejected": rewards[:, 1:][rejected].mean(),
             "rewards/margins": margins.mean(),
             "logps/chosen": policy[:, 0].mean(),
             "logps/rejected": policy[:, 1:][rejected].mean(),
-            "kl": list_kl(policy, batch.reference, _candidates(batch)).mean().float(),
-            "zero_weight": is_weightless.float().mean(),
+            "kl": list_kl(policy, batch.reference, batch.candidates).mean().float(),
         }
+        if batch.shares is None:
+            figures["zero_weight"] = (~((batch.weights > 0) & rejected).any(1)).float().mean()
         if batch.invalid is not None:
             figures["rewards/invalid"] = rewards[:, 1:][batch.invalid].mean()
             figures["logps/invalid"] = policy[:, 1:][batch.invalid].mean()
@@ -237,28 +245,18 @@ class DpoStage(GeneratorStage):
         rank_zero_warn(f"{self.name}: {sentence}")
 
 
-def _candidates(batch: PreferenceBatch) -> Tensor:
-    """All but padding, the chosen one among them, [B, 1 + X]."""
-    return torch.cat([torch.ones_like(batch.mask[:, :1]), batch.mask], 1)
-
-
-def _items(batch: PreferenceBatch) -> Tensor:
-    """Candidates that some item has, the chosen one among them, [B, 1 + X]."""
-    candidates = _candidates(batch)
-    if batch.invalid is not None:
-        candidates[:, 1:] &= ~batch.invalid
-    return candidates
-
-
 class HybridDpo(DpoStage):
     """Phase 1: the generator's beams, re-sorted by the reward model."""
 
     list_parents = ("reward",)
 
     def on_predict_start(self) -> None:
-        """Load the reward model beside the generator."""
+        """Load the reward model beside the generator, and say where it is in doubt."""
         super().on_predict_start()
         self.reranker = Reranker.open(self.run, self.khqe, self.log_tables).to(self.device)
+        self.held_out_as = LEARNT_FROM if has_learnt_validation(self.run) else "validation"
+        if why := doubt(self.run):
+            rank_zero_warn(f"{self.name}: {why}")
 
     def propose(self, contexts: Sequence[SearchContext]) -> list[PreferenceList]:
         """A list of each beam by the rewards alone: what the generator thinks is the reference's part of the loss."""

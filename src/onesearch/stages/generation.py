@@ -36,6 +36,11 @@ class GeneratorStage(Stage):
     cutoffs: tuple[int, ...] = (1, 5, 10)
     """K of HR@K and MRR@K in validation."""
 
+    @property
+    def validated(self) -> str:
+        """What the figures of validation are called: `val`, or `seen` where the stage learns from its searches."""
+        return "val"
+
     @cached_property
     def engine(self) -> SearchEngine:
         """A search engine, built once: it reads the weights as they are at each answer."""
@@ -46,7 +51,7 @@ class GeneratorStage(Stage):
         """Answer searches with beams."""
         for name, values in self._figures(contexts).items():
             self.log(
-                f"val/{name}",
+                f"{self.validated}/{name}",
                 torch.tensor(float(values.mean())),
                 prog_bar=name.endswith(f"@{max(self.cutoffs)}"),
                 batch_size=len(contexts),

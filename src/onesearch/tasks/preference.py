@@ -10,7 +10,8 @@ Below all of them stand SIDs that no item has (`serve.invalid`): there is nothin
 told so gives them what the rejected items lose.
 
 One SID is one candidate, whatever the items behind it: rejected items of the chosen one's SID, or of an earlier
-rejected one's, are no candidates; the shares of a SID's items are one share.
+rejected one's, are no candidates, nor are those that share the SID of anything else that was clicked or bought; the
+shares of a SID's items are one share, and the likeliest SID is the chosen one.
 
 The soft lists are ours (Luce's choice rule, Individual Choice Behavior, 1959, with the reward as worth); the paper
 has the risen ones. These know only that an item rose: what stands high in a beam is rejected and what stands low is
@@ -25,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onesearch.metrics.preference_gate import Judgement, judge, new_places
-from onesearch.types import SearchContext
+from onesearch.types import SearchContext, UserError
 
 BOUGHT, RECOMMENDED, CLICKED, SHOWN, SAME_CATEGORY, OTHER = range(6)
 """Levels L1 to L6 as positions in `losses.LEVEL_WEIGHTS`."""
@@ -36,7 +37,8 @@ class Preference:
     """Of the preference lists and their loss; no value is published, these are ours.
 
     Args:
-        beta: β, how firmly the policy is held to the reference.
+        beta: β > 0, how firmly the policy is held to the reference; None: 1 of soft lists, where it multiplies nothing
+            (π ∝ π_ref·s^γ is their optimum), 0.1 of hard ones, as S-DPO has it.
         delta: δ, margin that the chosen item must keep.
         alpha: α, weight of the likelihood of the chosen item.
         max_weight: w_max, clip of the reward gap's weight.
@@ -44,12 +46,12 @@ class Preference:
         list_size: items of a beam that the reward model re-sorts, in phase 1.
         labels: what phase 1 makes of a re-sorted beam: the chance of each item to be the best (soft), or one that rose
             or was clicked above those that fell or are low (risen, as published). See `tasks.preference`.
-        sharpness: γ of the soft ones.
+        sharpness: γ of the soft ones, not below 0.
         num_invalid: most SIDs that no item has, rejected in a list of either phase beside its items: the most probable
             ones among beams of the reference that nothing forbids; 0: lists hold items alone.
     """
 
-    beta: float = 0.1
+    beta: float | None = None
     delta: float = 0.0
     alpha: float = 0.1
     max_weight: float = 3.0
@@ -58,6 +60,19 @@ class Preference:
     labels: Literal["soft", "risen"] = "soft"
     sharpness: float = 1.0
     num_invalid: int = 20
+
+    def __post_init__(self) -> None:
+        if self.beta is not None and not 0 < self.beta < float("inf"):
+            raise UserError(f"preference.beta is {self.beta:g}: give more than 0, or leave it out for the default.")
+        if not 0 <= self.sharpness < float("inf"):
+            raise UserError(
+                f"preference.sharpness is {self.sharpness:g}: below 0 it would prefer what the reward model deems the "
+                "worst; give 0 (all items alike) or more."
+            )
+
+    def beta_of(self, is_soft: bool) -> float:
+        """β of soft or of hard lists."""
+        return self.beta if self.beta is not None else 1.0 if is_soft else 0.1
 
 
 class PreferenceList(NamedTuple):
@@ -70,23 +85,31 @@ class PreferenceList(NamedTuple):
     judgement: Judgement | None = None  # of the reward model on the beam that the list comes from
     shares: tuple[float, ...] = ()  # chance of each to be the best, the chosen one's first; none: the chosen one is it
 
-    def of_distinct_sids(self, item_codes: NDArray[np.int64]) -> "PreferenceList":
-        """Without rejected items whose SID another candidate of the list has.
+    def of_distinct_sids(self, item_codes: NDArray[np.int64], positives: Sequence[int] = ()) -> "PreferenceList":
+        """Without rejected items whose SID another candidate of the list has; of a soft list, the likeliest SID first.
 
         Args:
             item_codes: SIDs of the catalogue, [N, C].
+            positives: items that are right for the search; a list without shares rejects no SID of theirs.
         """
-        items = (self.chosen, *self.rejected)
+        items = np.array([self.chosen, *self.rejected])
         first_of: dict[tuple[int, ...], int] = {}  # SID → its first place in the list
-        place_of = [
-            first_of.setdefault(tuple(sid), place) for place, sid in enumerate(item_codes[list(items)].tolist())
-        ]
-        kept = list(first_of.values())
-        shares = np.bincount(place_of, self.shares, len(items))[kept].tolist() if self.shares else ()
-        rejected = tuple(items[place] for place in kept[1:])
-        return self._replace(
-            rejected=rejected, levels=tuple(self.levels[place] for place in kept), shares=tuple(shares)
-        )
+        place_of = [first_of.setdefault(tuple(sid), place) for place, sid in enumerate(item_codes[items].tolist())]
+        kept = np.array(list(first_of.values()))
+        if self.shares:
+            shares = np.bincount(place_of, self.shares, len(items))
+            kept = kept[np.argsort(-shares[kept], kind="stable")]  # several items may outweigh the likeliest one
+            return self._of(kept, items[kept], tuple(shares[kept].tolist()))
+        right = {tuple(sid) for sid in item_codes[list(positives)].tolist()}
+        is_wrong = [place == 0 or sid not in right for sid, place in first_of.items()]
+        return self._of(kept[is_wrong], items[kept[is_wrong]])
+
+    def _of(
+        self, kept: NDArray[np.int64], items: NDArray[np.int64], shares: tuple[float, ...] = ()
+    ) -> "PreferenceList":
+        chosen, *rejected = items.tolist()
+        levels = tuple(self.levels[place] for place in kept)
+        return self._replace(chosen=chosen, rejected=tuple(rejected), levels=levels, shares=shares)
 
 
 class Levels:
@@ -176,17 +199,32 @@ def soft_list(
     """
     if len(items) == 0:
         return None
-    worth = np.maximum(np.asarray(scores, np.float64), _LEAST_WORTH) ** sharpness
+    judgement = _judged(context, items, scores)
+    logits = sharpness * np.log(np.maximum(np.asarray(scores, np.float64), _LEAST_WORTH))
+    worth = np.exp(logits - logits.max())  # the powers themselves leave what a float can hold
     chosen = int(worth.argmax())
     places = [chosen, *(place for place in range(len(items)) if place != chosen)]
     kept = [items[place] for place in places]
-    judgement = judge(np.asarray(scores, np.float64), np.isin(items, context.clicked))
     shares = tuple((worth[places] / worth.sum()).tolist())
     return PreferenceList(context, kept[0], tuple(kept[1:]), levels.of(context, kept), judgement, shares)
 
 
 _LEAST_WORTH = 1e-6
 """A reward below this is taken for it: no item is impossible."""
+
+
+def _judged(context: SearchContext, items: Sequence[int], scores: NDArray[np.floating]) -> Judgement:
+    """How the reward model did on a beam.
+
+    Raises:
+        UserError: a score is no number.
+    """
+    if not np.isfinite(scores).all():
+        raise UserError(
+            f"The reward model's scores of search {context.search_id!r} are not all finite: nothing can be preferred "
+            "by them; run the 'reward' stage again, with a lower rate."
+        )
+    return judge(np.asarray(scores, np.float64), np.isin(items, context.clicked))
 
 
 def risen_list(
@@ -206,7 +244,7 @@ def risen_list(
     """
     if len(items) == 0:
         return None
-    judgement = judge(np.asarray(scores, np.float64), np.isin(items, context.clicked))
+    judgement = _judged(context, items, scores)
     after = new_places(scores)
     risen = np.arange(len(items)) - after  # places gained
     answers = set(levels.positives(context))

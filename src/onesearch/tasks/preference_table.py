@@ -44,7 +44,8 @@ def list_table(
 ) -> pa.Table:
     """One row a list, as the artefact holds it.
 
-    A SID that no item has weighs the most that a pair can: nothing is worse than what nobody can be shown.
+    A SID that no item has weighs the most that a pair can: nothing is worse than what nobody can be shown. Soft lists
+    have no weights, and no rewards by counts: their shares say it all.
 
     Args:
         lists: B lists, each with a rejected item.
@@ -65,8 +66,7 @@ def list_table(
     is_rejected[starts] = False
     of_chosen = np.repeat(reward[starts], sizes)
     weights = reward_gap_weight(torch.from_numpy(of_chosen), torch.from_numpy(reward), max_weight).numpy()
-    is_soft = np.array([bool(one.shares) for one in lists])
-    weights[np.repeat(is_soft, sizes)] = 1.0  # the reward model's shares say it all
+    is_soft = pa.array([bool(one.shares) for one in lists])
     num_invalid = np.array([len(sids) for sids in invalid] or [0] * len(lists))
     places, all_logs = np.arange(reference.shape[1]), reference.double().numpy()
     logs = all_logs[places < sizes[:, None]]
@@ -80,13 +80,13 @@ def list_table(
             "reference_chosen": logs[starts],
             "rejected": pa.ListArray.from_arrays(rejected, names.filter(pa.array(is_rejected))),
             "reference_rejected": pa.ListArray.from_arrays(rejected, logs[is_rejected]),
-            "weights": pa.ListArray.from_arrays(rejected, weights[is_rejected]),
+            "weights": pa.ListArray.from_arrays(rejected, weights[is_rejected], mask=is_soft),
             "shares": pa.array([list(one.shares) or None for one in lists], pa.list_(pa.float64())),
             "levels": pa.ListArray.from_arrays(everything, levels),
-            "rewards": pa.ListArray.from_arrays(everything, reward),
+            "rewards": pa.ListArray.from_arrays(everything, reward, mask=is_soft),
             "invalid": pa.array([sids.tolist() for sids in invalid] or [[]] * len(lists), _SIDS),
             "reference_invalid": pa.ListArray.from_arrays(unheard, logs_invalid),
-            "invalid_weight": np.where(is_soft, 1.0, max_weight),
+            "invalid_weight": pa.array([None if one.shares else max_weight for one in lists], pa.float64()),
         }
     )
 
@@ -99,17 +99,19 @@ def _offsets(sizes: NDArray[np.int64]) -> pa.Array:
 
 
 def pair_columns(table: pa.Table) -> PairColumns:
-    """Every rejected item of a table of lists beside its chosen one."""
-    sizes = np.array([len(weights) for weights in table["weights"]])
+    """Every rejected item of a table of lists beside its chosen one; rewards and weights where every list has them."""
+    sizes = np.array([len(items) for items in table["rejected"]])
     numbers = np.repeat(np.arange(len(table)), sizes)
-    reward = table["rewards"].combine_chunks().flatten().to_numpy()
+    logs = table["reference_chosen"].to_numpy()[numbers], _flat(table["reference_rejected"])
+    if table["weights"].null_count:
+        return PairColumns(numbers, None, None, *logs)
+    reward = _flat(table["rewards"])
     starts = np.cumsum(sizes + 1) - sizes - 1
     is_rejected = np.ones(len(reward), bool)
     is_rejected[starts] = False
-    return PairColumns(
-        numbers,
-        reward[starts][numbers] - reward[is_rejected],
-        table["weights"].combine_chunks().flatten().to_numpy(),
-        table["reference_chosen"].to_numpy()[numbers],
-        table["reference_rejected"].combine_chunks().flatten().to_numpy(),
-    )
+    return PairColumns(numbers, reward[starts][numbers] - reward[is_rejected], _flat(table["weights"]), *logs)
+
+
+def _flat(lists: pa.ChunkedArray) -> NDArray[np.float64]:
+    values: NDArray[np.float64] = lists.combine_chunks().flatten().to_numpy()
+    return values
