@@ -158,8 +158,8 @@ def doubt(run: Path) -> str | None:
     if facts.get("negatives") != "drawn":
         return None
     # One search without impressions makes a log one of drawn negatives: how many there are is the reader's to weigh.
-    counts = facts.get("num_drawn_searches"), facts.get("num_searches")
-    share = f"{counts[0] / counts[1]:.1%} of " if all(counts) else ""
+    drawn, total = facts.get("num_drawn_searches"), facts.get("num_searches")
+    share = f"{drawn / total:.1%} of " if drawn and total else ""
     return (
         f"The log behind {run / 'reward'} does not record what was shown in {share}its searches: its reward model "
         "knows negatives that were drawn, and may make lists worse. `onesearch compare` says whether it does "
