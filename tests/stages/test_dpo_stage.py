@@ -174,13 +174,15 @@ def test_a_list_may_reject_what_no_item_has(run, tiny_khqe, tiny_engine, tiny_lo
     assert figures["invalid_a_list"] > 1
 
 
-@pytest.mark.parametrize("is_soft", [True, False])
-def test_what_no_item_has_is_rejected_and_not_kept(run, fit_stage, is_soft):
+@pytest.mark.parametrize(
+    ("is_soft", "beta", "strength"), [(True, 0.5, 0.5), (False, 0.5, 0.5), (True, None, 1.0), (False, None, 0.1)]
+)
+def test_what_no_item_has_is_rejected_and_not_kept(run, fit_stage, is_soft, beta, strength):
     """The losses of a step, list by list in float64, the reference moved by hand; then steps take from these SIDs.
 
     The anchor of a soft list is the mass of its items alone; in figures of rejected items none of these SIDs counts.
     """
-    settings = Preference(beta=0.5, alpha=0.3, num_invalid=3)
+    settings = Preference(beta, alpha=0.3, num_invalid=3)
     write_lists(stage_of(run, preference=settings))
     stage, noted = stage_of(run, lr=3e-3, preference=settings), Noted()
     data = data_of(stage)
@@ -201,7 +203,7 @@ def test_what_no_item_has_is_rejected_and_not_kept(run, fit_stage, is_soft):
     nll, preference, items = [], [], []
     for logs, mask, invalid, weights in zip(policy, batch.mask, batch.invalid, batch.weights, strict=True):
         of_items = [logs[0].item(), *logs[1:][mask & ~invalid].tolist()]
-        rewards = [0.5 * 0.4 * place for place in range(1 + int(mask.sum()))]
+        rewards = [strength * 0.4 * place for place in range(1 + int(mask.sum()))]
         num_invalid = int(invalid.sum())
         items += of_items[1:]
         if is_soft:
@@ -218,7 +220,9 @@ def test_what_no_item_has_is_rejected_and_not_kept(run, fit_stage, is_soft):
     assert got["train/nll_loss"] == pytest.approx(np.mean(nll), rel=1e-4)
     assert got["train/logps/rejected"] == pytest.approx(np.mean(items), rel=1e-4)
     assert got["train/logps/invalid"] == pytest.approx(policy[:, 1:][batch.invalid].mean().item(), rel=1e-4)
-    assert last["train/rewards/invalid"] - got["train/rewards/invalid"] < -0.01
+    want = strength * 0.4 * torch.arange(1, batch.reference.shape[1]).expand_as(batch.invalid)[batch.invalid]
+    assert got["train/rewards/invalid"] == pytest.approx(want.mean().item(), rel=1e-4)
+    assert last["train/rewards/invalid"] - got["train/rewards/invalid"] < -0.02 * strength
     if is_soft:
         assert "train/zero_weight" not in got
     else:
