@@ -1,6 +1,7 @@
 # make demo     the whole of OneSearch on a simulated marketplace, then three searches
 # make test     every test, with the coverage of src
 # make lint     style, types, layers, spelling
+# make slurm-test [RECIPE=configs/demo]     the pipeline on a real SLURM of two virtual nodes, with faults
 # make bestbuy DATA=folder [TEST_FROM=2011-09-24]     the whole of OneSearch on the Best Buy clicks
 # make amazon DATA=folder      the three SFT stages on real people's purchase sequences
 #
@@ -16,7 +17,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 READY := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo bestbuy amazon test lint
+.PHONY: help demo bestbuy amazon test lint slurm-test
 
 help:
 	@sed -n 's/^# \{0,1\}//p' Makefile
@@ -56,9 +57,15 @@ amazon: $(READY)
 test: $(READY)
 	@OMP_NUM_THREADS=1 $(BIN)/pytest --cov -n 2 --dist loadfile
 
+slurm-test: $(READY)
+	@command -v slurmctld munged > /dev/null || apt-get install -y --no-install-recommends slurm-wlm munge \
+		|| { echo "Install slurm-wlm and munge first, or run this as root on Debian or Ubuntu"; exit 2; }
+	@$(BIN)/python tests/real_slurm.py $(if $(RECIPE),--recipe $(RECIPE))
+
 lint: $(READY)
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+	@$(BIN)/shellcheck -x slurm/*.sh slurm/*.bash slurm/*.sbatch .ci/run
 	@$(BIN)/codespell src tests benchmarks configs docs docker slurm *.md

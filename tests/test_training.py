@@ -34,6 +34,26 @@ def test_csv_always_and_wandb_where_it_can_be_reached(monkeypatch, tmp_path, mod
         assert logger._wandb_init["group"] == "demo"
 
 
+def test_a_training_that_goes_on_is_one_run_of_wandb(monkeypatch, tmp_path):
+    """The id of its first start; another training, or the same one anew, has another. WANDB_RUN_ID wins."""
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.delenv("WANDB_RUN_ID", raising=False)
+
+    def wandb_id(stage: str, goes_on: bool) -> str:
+        (logger,) = loggers(tmp_path / "demo" / "training" / stage, stage, goes_on)[1:]
+        assert logger._wandb_init["resume"] == "allow"
+        return logger._wandb_init["id"]
+
+    first = wandb_id("encoder", True)
+    assert wandb_id("encoder", True) == first
+    other = wandb_id("reward", True)
+    anew = wandb_id("encoder", False)
+    assert len({first, other, anew}) == 3
+    assert wandb_id("encoder", True) == anew
+    monkeypatch.setenv("WANDB_RUN_ID", "mine")
+    assert wandb_id("encoder", True) == "mine"
+
+
 def test_a_stage_is_called_by_its_name_and_anything_else_by_its_class(tmp_path):
     class Other(lightning.LightningModule):
         """Not of ours."""

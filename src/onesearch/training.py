@@ -2,6 +2,7 @@
 
 import logging
 import os
+import secrets
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
 from lightning.pytorch.strategies import DDPStrategy
+from lightning.pytorch.utilities import rank_zero_only
 
 from onesearch.stages.stage import Stage, is_trial
 from onesearch.types import UserError
@@ -27,6 +29,7 @@ EXPECTED = (
     r"Found \d+ module\(s\) in eval mode at the start of training",  # frozen encoders; DPO trains without dropout
     "`LightningModule.configure_optimizers` returned `None`",  # the quantizer learns nothing by gradient
     "`gradient_checkpointing_enable` is deprecated",  # what comes after it is not in every transformers 5
+    "`srun` command is available",  # on a login node a run without it is meant: jobs start by slurm/
     "last checkpoint available",  # the pipeline always says `--ckpt_path last`, at a first start too
     "predict returned None",  # preference lists go to disk, not into memory
     r"The number of training batches \(\d+\) is smaller than the logging interval",  # the quantizer's one pass
@@ -68,7 +71,8 @@ class StageCLI(LightningCLI):
             # their weights times zero to the loss would be no better: AdamW would let them decay, as one GPU does not.
             trainer.strategy._ddp_kwargs.setdefault("find_unused_parameters", True)
         if trainer.logger is not None and not is_trial(trainer):
-            trainer.loggers = loggers(folder, stage_name(self.model)) if self.subcommand == "fit" else []
+            goes_on = self.subcommand == "fit" and bool(self._get(self.config_init, "ckpt_path"))
+            trainer.loggers = loggers(folder, stage_name(self.model), goes_on) if self.subcommand == "fit" else []
         for callback in trainer.checkpoint_callbacks:
             if isinstance(callback, ModelCheckpoint):
                 # Not the logger's folder, which is another one at each start.
@@ -84,15 +88,42 @@ def stage_name(model: lightning.LightningModule) -> str:
     return model.name if isinstance(model, Stage) else type(model).__name__.lower()
 
 
-def loggers(folder: Path, name: str) -> list[Logger]:
-    """CSV always, a version a start; W&B beside it: online with a key, else offline, off with WANDB_MODE=disabled."""
+def loggers(folder: Path, name: str, goes_on: bool = False) -> list[Logger]:
+    """CSV always, a version a start; W&B beside it: online with a key, else offline, off with WANDB_MODE=disabled.
+
+    Args:
+        folder: of the stage's training.
+        name: of the stage.
+        goes_on: whether this start takes up what an earlier one left, and so writes into the same run of W&B.
+    """
     found: list[Logger] = [CSVLogger(folder, name="csv")]
     mode = os.environ.get("WANDB_MODE") or ("online" if os.environ.get("WANDB_API_KEY") else "offline")
     if mode != "disabled":
         group = folder.parent.parent.name  # the run's
-        wandb = WandbLogger(name=name, group=group, project="onesearch", save_dir=folder, offline=mode == "offline")
+        wandb = WandbLogger(
+            name=name,
+            group=group,
+            project="onesearch",
+            save_dir=folder,
+            offline=mode == "offline",
+            id=os.environ.get("WANDB_RUN_ID") or _wandb_id(folder / "wandb_id", goes_on),
+        )
         wandb._wandb_init.pop("anonymous", None)  # Lightning names an option that W&B warns about wherever it is named
         found.append(wandb)
+    return found
+
+
+def _wandb_id(path: Path, goes_on: bool) -> str:
+    """What W&B knows this training by: drawn at its first start and kept beside its checkpoints, with which it goes.
+
+    A hash of the folder's place would be the same for two people who each call their run `runs/demo`.
+    """
+    if goes_on and path.is_file():
+        return path.read_text("utf-8")
+    found = secrets.token_hex(4)
+    if rank_zero_only.rank == 0:  # the others log nothing
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(found, "utf-8")
     return found
 
 
