@@ -28,7 +28,7 @@ ask_for_the_end() {
     fi
 }
 trap 'ask_for_the_end USR1' USR1
-# At pre-emption SLURM sends SIGTERM to all processes of the job: the tasks have it already.
+# At preemption SLURM sends SIGTERM to all processes of the job: the tasks have it already.
 trap 'ask_for_the_end TERM' TERM
 
 # A command in the background, since bash looks at its traps only between commands; a signal also ends `wait`.
@@ -99,7 +99,7 @@ leave() {
         echo "started again ${SLURM_RESTART_COUNT} times: enough. ONESEARCH_MAX_RESTARTS says how often" >&2
         exit "$code"
     fi
-    # Pre-empted, it is in the queue already; cancelled by its owner, a requeue would bring it back to life.
+    # Preempted, it is in the queue already; cancelled by its owner, a requeue would bring it back to life.
     local state
     state=$(squeue --noheader --jobs "$(this_job)" --format %T)
     if [ "$state" = RUNNING ]; then

@@ -3,7 +3,7 @@
 Not a part of `make test`. It needs Debian's slurm-wlm and munge, and starts its own daemons, as the user who calls it,
 on ports and in a folder of its own: nothing of the machine's SLURM, if there is one, is touched.
 
-What happens to the jobs: a training process is killed by SIGKILL, one job is pre-empted by a more urgent one, one is
+What happens to the jobs: a training process is killed by SIGKILL, one job is preempted by a more urgent one, one is
 signalled as before its time limit. All of them must go on by themselves and end COMPLETED, and the run must be the one
 that was made without a cluster and without a fault: the same artefacts, byte for byte, and the same compare.json.
 """
@@ -214,14 +214,14 @@ def main() -> None:
 
 
 def disturb(run: Path, jobs: dict[str, int]) -> None:
-    """SIGKILL, pre-emption, and the signal before the time limit."""
+    """SIGKILL, preemption, and the signal before the time limit."""
     started(run, "sft_align", jobs["sft_align"])
     (victim,) = training(jobs["sft_align"])
     print(f"sft_align: SIGKILL to its training process {victim}")
     os.kill(victim, signal.SIGKILL)
 
     started(run, "sft_cooccur", jobs["sft_cooccur"])
-    print("sft_cooccur: pre-empted by a job of both nodes in a partition of higher priority")
+    print("sft_cooccur: preempted by a job of both nodes in a partition of higher priority")
     urgent = ("sbatch", "--partition=urgent", "--nodes=2", "--exclusive", "--output=/dev/null", "--wrap", "sleep 1")
     shell(*urgent)
 
