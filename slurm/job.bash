@@ -20,7 +20,7 @@ saved_before= # what `saved` said at the start
 # srun hands the signal to all processes of its tasks, but drops one that comes before it has started them: hence again.
 ask_for_the_end() {
     asked=$1
-    echo "$(date +%T) SIG$1: a checkpoint will be saved, and the job put back into the queue" >&2
+    echo "$(date +%T) SIG$1: asked to end, once what there is has been saved" >&2
     if [ "$1" = USR1 ] && [ -n "$running" ]; then
         local step=$running
         (while kill -USR1 "$step"; do sleep 15; done) &> /dev/null &

@@ -134,9 +134,9 @@ def told(job: int, field: str) -> str:
 
 def started(run: Path, stage: str, job: int) -> None:
     """Wait until the training of a job has a checkpoint and is further than that."""
-    saved = run / "training" / stage / "checkpoints" / "last.ckpt"
+    folder = run / "training" / stage / "checkpoints"
     until(lambda: told(job, "JobState") in ("RUNNING", "COMPLETED", "FAILED", "CANCELLED"), f"the job of {stage}")
-    until(lambda: saved.exists() or told(job, "JobState") != "RUNNING", f"a checkpoint of {stage}")
+    until(lambda: any(folder.glob("*.ckpt")) or told(job, "JobState") != "RUNNING", f"a checkpoint of {stage}")
     time.sleep(2)
     assert told(job, "JobState") == "RUNNING", f"{stage} ended before it could be disturbed"
 
@@ -190,6 +190,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=ROOT / "runs" / "slurm-test", help="made anew")
     parser.add_argument("--recipe", type=Path, help="another recipe, without faults, such as configs/demo")
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # the daemons are stopped then too
     folder = options.folder.resolve()
     shutil.rmtree(folder, ignore_errors=True)
     os.environ |= {"ONESEARCH_CPUS": "1", "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}

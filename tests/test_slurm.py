@@ -220,7 +220,7 @@ def test_the_signal_before_the_time_limit_ends_in_the_queue(project, hears):
     job.send_signal(signal.SIGUSR1)
     out, _ = job.communicate(timeout=20)
     assert job.returncode == (75 if hears else 128 + signal.SIGUSR1)
-    assert "a checkpoint will be saved" in out
+    assert "SIGUSR1: asked to end" in out
     assert (project / "called").read_text("utf-8").splitlines()[-1] == "requeue 7"
 
 

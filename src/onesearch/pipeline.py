@@ -3,7 +3,7 @@
     onesearch pipeline --run runs/demo --recipe configs/demo
 
 A step is done again only when its inputs, its configuration or the code changed. A step that was interrupted goes on
-from its last checkpoint.
+from its last checkpoint. SIGTERM and SIGUSR1 reach the step that runs, and the pipeline ends as it does, with code 75.
 """
 
 import contextlib
@@ -11,7 +11,6 @@ import hashlib
 import json
 import shlex
 import shutil
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
@@ -26,6 +25,8 @@ from rich.console import Console
 
 import onesearch
 from onesearch.artifacts import ArtifactError, read_manifest, verify, write_json
+from onesearch.resilience.signals import ENDINGS, NotFinished, asked
+from onesearch.resilience.signals import run as run_child
 from onesearch.serve.engine import ROUND, STAGES, stage_of
 from onesearch.tasks.template import Template
 from onesearch.types import UserError
@@ -285,10 +286,14 @@ def _command(verb: str, run: Path, files: Sequence[Path], options: Sequence[str]
 
 def _launch(arguments: Sequence[str], name: str) -> None:
     """Each verb is a process of its own: memory is freed between stages, and what runs is what a user would type."""
+    if (signum := asked()) is not None:
+        raise NotFinished(f"Stopped by {signum.name} before the step '{name}': start the same command again to go on.")
     console.print(f"[bold]{name}:[/bold] onesearch {shlex.join(arguments)}")
-    finished = subprocess.run([sys.executable, "-m", "onesearch.main", *arguments], check=False)
-    if finished.returncode:
-        raise UserError(f"The step '{name}' failed (exit code {finished.returncode}); see above. Run again to go on.")
+    code = run_child([sys.executable, "-m", "onesearch.main", *arguments])
+    if code in ENDINGS:
+        raise NotFinished(f"The step '{name}' was asked to stop and is not finished: start the same command again.")
+    if code:
+        raise UserError(f"The step '{name}' failed (exit code {code}); see above. Run again to go on.")
 
 
 def _key(step: Step, run: Path, files: Sequence[Path], options: Sequence[str]) -> str:

@@ -10,12 +10,14 @@ from typing import Any
 
 import lightning
 import torch
+from lightning.fabric.plugins.environments import SLURMEnvironment
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
 from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.utilities import rank_zero_only
 
+from onesearch.resilience.checkpoints import WholeCheckpoints, newest
 from onesearch.stages.stage import Stage, is_trial
 from onesearch.types import UserError
 
@@ -29,8 +31,8 @@ EXPECTED = (
     r"Found \d+ module\(s\) in eval mode at the start of training",  # frozen encoders; DPO trains without dropout
     "`LightningModule.configure_optimizers` returned `None`",  # the quantizer learns nothing by gradient
     "`gradient_checkpointing_enable` is deprecated",  # what comes after it is not in every transformers 5
-    "`srun` command is available",  # on a login node a run without it is meant: jobs start by slurm/
-    "last checkpoint available",  # the pipeline always says `--ckpt_path last`, at a first start too
+    "your dataloader is not resumable",  # our DataModules know how far an epoch is
+    "The `srun` command is available",  # on a cluster's login node, where a demo runs as well as anywhere
     "predict returned None",  # preference lists go to disk, not into memory
     r"The number of training batches \(\d+\) is smaller than the logging interval",  # the quantizer's one pass
 )
@@ -65,6 +67,7 @@ class StageCLI(LightningCLI):
         """Give the trainer the stage's own folder, and `fit` its loggers and a checkpoint to go on from."""
         folder = Path(self._get(self.config_init, "run")) / "training" / stage_name(self.model)
         kwargs.setdefault("default_root_dir", folder)
+        kwargs.setdefault("plugins", self._plugins())
         trainer = super().instantiate_trainer(**kwargs)
         if isinstance(trainer.strategy, DDPStrategy):
             # Not every batch asks every part for gradients: without histories, adapter and copier have none. To add
@@ -81,6 +84,24 @@ class StageCLI(LightningCLI):
                 if self.model.automatic_optimization:
                     callback.save_last = callback.save_last or "link"
         return trainer
+
+    def _plugins(self) -> list[Any]:
+        """Those of the configuration, and ours."""
+        asked_for = self._get(self.config_init, "trainer").get("plugins") or []
+        plugins = [*asked_for] if isinstance(asked_for, list | tuple) else [asked_for]
+        if SLURMEnvironment.detect():
+            # Its own requeue saves inside the signal's handler, and loses a batch; ours is exit code 75.
+            plugins.append(SLURMEnvironment(auto_requeue=False))
+        return [*plugins, WholeCheckpoints()]
+
+    def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
+        """`--ckpt_path last` is the newest whole checkpoint; a first start has none."""
+        kwargs = super()._prepare_subcommand_kwargs(subcommand)
+        if kwargs.get("ckpt_path") == "last":
+            callbacks = self.trainer.checkpoint_callbacks
+            kept = [Path(c.dirpath) for c in callbacks if isinstance(c, ModelCheckpoint) and c.dirpath]
+            kwargs["ckpt_path"] = newest(kept)
+        return kwargs
 
 
 def stage_name(model: lightning.LightningModule) -> str:

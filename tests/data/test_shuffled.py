@@ -1,9 +1,8 @@
 """An epoch's order: all examples once, another order each epoch, the same whenever it is asked for."""
 
-from itertools import pairwise
+from itertools import islice, pairwise
 
-from lightning.pytorch.utilities.data import _is_dataloader_shuffled
-from torch.utils.data import DataLoader
+import torch.distributed as dist
 
 from onesearch.data.shuffled import Shuffled
 
@@ -22,6 +21,28 @@ def test_seed_and_epoch_fix_the_order():
     assert order(2) == orders[2]
 
 
-def test_lightning_knows_that_it_shuffles():
-    """Else several processes would be dealt an order that is never told of its epoch: the same one in each."""
-    assert _is_dataloader_shuffled(DataLoader("abc", sampler=Shuffled("abc", 0)))
+def test_processes_share_an_epoch(monkeypatch):
+    """Three processes, 20 examples: seven each in the order of one process, dealt out in turn, one shown twice."""
+    monkeypatch.setattr(dist, "is_initialized", lambda: True)
+    monkeypatch.setattr(dist, "get_world_size", lambda: 3)
+    parts = []
+    for rank in range(3):
+        monkeypatch.setattr(dist, "get_rank", lambda rank=rank: rank)
+        parts.append(order(1))
+    dealt = [number for row in zip(*parts, strict=True) for number in row]
+    monkeypatch.undo()
+    assert dealt == [*order(1), order(1)[0]]
+
+
+def test_goes_on_behind_what_was_shown():
+    """Once, and only in the epoch that was begun."""
+    first = Shuffled("abcdefghijklmnopqrst", 0)
+    first.set_epoch(3)
+    shown = list(islice(first, 8))
+    for epoch, missing in ((3, 8), (4, 0)):
+        rest = Shuffled("abcdefghijklmnopqrst", 0)
+        rest.load_state_dict(first.state_dict())
+        rest.set_epoch(epoch)
+        assert list(rest) == order(epoch)[missing:]
+        assert list(rest) == order(epoch)
+    assert shown == order(3)[:8]

@@ -24,7 +24,7 @@ class Told(SftStage):
 def fitted(run, num_workers=0, callbacks=(), checkpoint=None, **options):
     """Prompts of each step, and the weights at the end."""
     lightning.seed_everything(0, verbose=False)
-    backbone = FreshGenerator(hidden=32, encoder_layers=1, decoder_layers=1, heads=2, max_length=256, dropout=0.0)
+    backbone = FreshGenerator(hidden=32, encoder_layers=1, decoder_layers=1, heads=2, max_length=256, dropout=0.1)
     stage = Told(run, "sft_new", "sid", backbone=backbone)
     stage.told = []
     data = SftData(
@@ -46,7 +46,7 @@ def fitted(run, num_workers=0, callbacks=(), checkpoint=None, **options):
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("num_workers", [0, 2])
 def test_goes_on_inside_an_epoch(tiny_run_copy, num_workers):
-    """Killed in the first, and in the second epoch, not at the end of a pool: the same prompts, then the same bits."""
+    """From the first and the second epoch, not at the end of a pool: the same prompts, and bits, with dropout."""
     saved = ModelCheckpoint(tiny_run_copy / "saved", "{step}", every_n_train_steps=1, save_top_k=-1)
     told, weights = fitted(tiny_run_copy, 0, [saved], max_epochs=2)
     num_batches = len(told) // 2

@@ -5,7 +5,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import lightning
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
@@ -13,9 +12,9 @@ from torch.utils.data import DataLoader
 from onesearch.data.alignment_batch import AlignmentCollate, Noise, Pair
 from onesearch.data.cosine_filter import CosineFilter, ensure_masks, kept, read_masks
 from onesearch.data.embedding_texts import ClickedQueryTexts, TextTable
-from onesearch.data.hard_negatives import HardNegatives, confusable, mine_near
+from onesearch.data.hard_negatives import HardNegatives, NearItems, confusable, mine_near
 from onesearch.data.relations import Relations, mine_relations
-from onesearch.data.shuffled import Shuffled
+from onesearch.data.shuffled import ResumableData, Shuffled
 from onesearch.data.tokenizer import ensure_tokenizer, open_tokenizer
 from onesearch.log.pairs import ItemCf, PairMiner, Swing
 from onesearch.log.prepared import Log
@@ -23,7 +22,7 @@ from onesearch.log.text import item_texts, normalize_query
 from onesearch.types import ClickedQueries, NamedTexts
 
 
-class AlignmentData(lightning.LightningDataModule):
+class AlignmentData(ResumableData):
     """Shared data of the encoder stage.
 
     Args:
@@ -109,12 +108,12 @@ class AlignmentData(lightning.LightningDataModule):
         titles = [normalize_query(title).split() for title in self.log_tables.items["title"].to_pylist()]
         noise = Noise(*self.noise_rates, titles)
         self.collate = self._collate(self.fit_relations, self.bpe_dropout, noise)
-        self.has_mined = False  # for this loader
+        self._take_mined(self.goes_on_from.get("mined"))
         pairs = _numbered(self.fit_relations)
         return DataLoader(
             pairs,  # type: ignore[arg-type]
             batch_size=self.batch_size,
-            sampler=Shuffled(pairs, self.seed),
+            sampler=self.going_on(Shuffled(pairs, self.seed)),
             collate_fn=self.collate,
             drop_last=len(pairs) > self.batch_size,
         )
@@ -146,6 +145,27 @@ class AlignmentData(lightning.LightningDataModule):
         if self.hard.judged_share < 1:
             judged = self.fit_relations.judged
             self.collate.judged = confusable(judged, self.item_texts, embed, self.hard.judged_share)
+
+    def state_dict(self) -> dict[str, Any]:
+        """How far the epoch is, and what was mined for it: the encoder that found it is no more."""
+        collate, state = self.collate, super().state_dict()
+        if collate is None or not self.has_mined:
+            return state
+        mined: dict[str, Any] = {"judged": collate.judged} if self.hard.judged_share < 1 else {}
+        if collate.near is not None:
+            mined |= {"queries": list(collate.near.place), "rows": torch.from_numpy(collate.near.rows)}
+        return {**state, "mined": mined}
+
+    def _take_mined(self, mined: dict[str, Any] | None) -> None:
+        """What an earlier start had mined for the epoch in which it ended, for this loader."""
+        assert self.collate is not None
+        self.has_mined = mined is not None
+        if mined is None:
+            return
+        self.collate.judged = mined.get("judged", self.collate.judged)
+        if "rows" in mined:
+            self.collate.num_hard = self.hard.num
+            self.collate.near = NearItems(mined["queries"], mined["rows"].numpy())
 
     def _mined(self, log: Log) -> Relations:
         return mine_relations(log, log.contexts(*self.fit_splits), self.miners)

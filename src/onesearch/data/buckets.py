@@ -7,6 +7,7 @@ What is equally long keeps its random order, so that tasks of like prompts still
 """
 
 import random
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
@@ -16,6 +17,7 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from onesearch.data.examples import Written
 from onesearch.data.mixture import Drawn, Example, Mixture
+from onesearch.resilience.signals import STOPS
 from onesearch.types import GeneratorBatch
 
 
@@ -153,4 +155,11 @@ class EpochLoader:
             num_workers=min(1, self.num_workers),
             pin_memory=self.pin_memory,
             generator=torch.Generator(),
+            worker_init_fn=_leave_signals_to_the_trainer,
         )
+
+
+def _leave_signals_to_the_trainer(_: int) -> None:
+    """A scheduler asks every process to stop; a worker that did would take the training down before it has saved."""
+    for signum in STOPS:
+        signal.signal(signum, signal.SIG_IGN)

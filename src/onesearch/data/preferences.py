@@ -1,11 +1,8 @@
 """Data of the DPO stages: searches to build preference lists from (predict), and the lists themselves (fit)."""
 
-from collections.abc import Iterator
-from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
-import lightning
 import numpy as np
 import pyarrow.parquet as pq
 import torch
@@ -13,7 +10,7 @@ from torch.utils.data import DataLoader
 
 from onesearch.artifacts import verify
 from onesearch.data.searches import search_loader, shuffled
-from onesearch.data.shuffled import Shuffled
+from onesearch.data.shuffled import ResumableData, Shuffled
 from onesearch.khqe import Khqe
 from onesearch.log.prepared import Log
 from onesearch.models.generator_folder import load_settings
@@ -34,7 +31,7 @@ class PreferenceRow(NamedTuple):
     shares: list[float] | None
 
 
-class PreferenceData(lightning.LightningDataModule):
+class PreferenceData(ResumableData):
     """Searches for `predict`, preference lists for `fit`.
 
     Args:
@@ -75,8 +72,6 @@ class PreferenceData(lightning.LightningDataModule):
         self.num_validation = num_validation
         self.num_judged = num_judged
         self.seed = seed
-        self.order: _Order | None = None
-        self.goes_on_from: dict[str, int] = {}
 
     def setup(self, stage: str) -> None:
         """Read the searches, and for `fit` the lists."""
@@ -101,17 +96,8 @@ class PreferenceData(lightning.LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[PreferenceBatch]:
         """The lists in an order that seed and epoch fix; a fit that goes on inside an epoch sees the rest of it."""
-        self.order = _Order(self.lists, self.seed, self.goes_on_from)
-        self.goes_on_from = {}
-        return DataLoader(self.lists, self.batch_size, sampler=self.order, collate_fn=self._batch)  # type: ignore[arg-type]
-
-    def state_dict(self) -> dict[str, int]:
-        """How far the epoch is, for a checkpoint."""
-        return self.order.state if self.order is not None else {}
-
-    def load_state_dict(self, state_dict: dict[str, int]) -> None:
-        """Let the next loader go on inside its epoch."""
-        self.goes_on_from = state_dict
+        order = self.going_on(Shuffled(self.lists, self.seed))
+        return DataLoader(self.lists, self.batch_size, sampler=order, collate_fn=self._batch)  # type: ignore[arg-type]
 
     def _read_lists(self, log: Log) -> None:
         verify(self.run / f"{self.name}_lists", "preferences", [self.run / self.init_from, self.run / "log"])
@@ -147,28 +133,6 @@ class PreferenceData(lightning.LightningDataModule):
             mask=torch.tensor([[place < len(row.weights) for place in range(width - 1)] for row in rows]),
             shares=_padded([row.shares or [1.0] for row in rows], width) if any(row.shares for row in rows) else None,
         )
-
-
-class _Order(Shuffled):
-    """`Shuffled` that knows how much of an epoch was shown, and goes on behind it.
-
-    Args:
-        lists: what is shown.
-        seed: of the orders.
-        goes_on_from: the state of an earlier one; {}: an epoch's beginning.
-    """
-
-    def __init__(self, lists: list[PreferenceRow], seed: int, goes_on_from: dict[str, int]) -> None:
-        super().__init__(lists, seed)
-        self.goes_on_from = goes_on_from
-        self.state = {"epoch": 0, "shown": 0}
-
-    def __iter__(self) -> Iterator[int]:
-        first = self.goes_on_from.get("shown", 0) if self.goes_on_from.get("epoch") == self.epoch else 0
-        self.goes_on_from = {}
-        for number, place in enumerate(islice(super().__iter__(), first, None), start=first + 1):
-            self.state = {"epoch": self.epoch, "shown": number}
-            yield place
 
 
 def _padded(rows: list[list[float]], width: int) -> torch.Tensor:

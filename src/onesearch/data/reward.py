@@ -12,7 +12,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
-import lightning
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -23,7 +22,7 @@ from torch.utils.data import DataLoader
 from onesearch.artifacts import verify
 from onesearch.behavior.window import PADDING
 from onesearch.data.reward_rows import KeptRows
-from onesearch.data.shuffled import Shuffled
+from onesearch.data.shuffled import ResumableData, Shuffled
 from onesearch.khqe import query_embeddings
 from onesearch.log.prepared import Log
 from onesearch.log.searches import Searches, items_of, pairs_of
@@ -49,7 +48,7 @@ class Examples(NamedTuple):
     orders_known: bool
 
 
-class RewardData(lightning.LightningDataModule):
+class RewardData(ResumableData):
     """Searches with their candidates.
 
     Args:
@@ -164,7 +163,7 @@ class RewardData(lightning.LightningDataModule):
 
     def _loader(self, name: str, shuffle: bool) -> DataLoader[RewardBatch]:
         places: Any = range(len(self.examples[name].queries))
-        sampler = Shuffled(places, self.seed) if shuffle else None
+        sampler = self.going_on(Shuffled(places, self.seed)) if shuffle else None
         collate = partial(self._batch, name, self.keep_negatives if name == "fit" else 1.0)
         return DataLoader(places, self.batch_size, sampler=sampler, collate_fn=collate)
 

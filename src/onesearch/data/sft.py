@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import lightning
 import torch
 from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerBase
@@ -15,6 +14,7 @@ from onesearch.data.corpus import build_corpus, with_searches
 from onesearch.data.examples import Collator, Examples
 from onesearch.data.mixture import Example, Mixture, held_out
 from onesearch.data.searches import search_loader, shuffled
+from onesearch.data.shuffled import ResumableData
 from onesearch.data.tokenizer import ensure_tokenizer, open_tokenizer
 from onesearch.khqe import Khqe
 from onesearch.log.prepared import Log
@@ -25,7 +25,7 @@ from onesearch.tasks.template import Template
 from onesearch.types import GeneratorBatch, UserError
 
 
-class SftData(lightning.LightningDataModule):
+class SftData(ResumableData):
     """Shared data of the SFT stages.
 
     Args:
@@ -89,8 +89,6 @@ class SftData(lightning.LightningDataModule):
         self.seed = seed
         self.init_from = init_from
         self.pool = pool
-        self.loader: EpochLoader | None = None
-        self.goes_on_from: dict[str, int] = {}
 
     def prepare_data(self) -> None:
         """Train the tokenizer, once on one process, where a first stage names none."""
@@ -123,19 +121,8 @@ class SftData(lightning.LightningDataModule):
         batches = BucketedBatches(mixture, examples.write, self.pool)
         overfits = self.trainer is not None and bool(self.trainer.overfit_batches)  # type: ignore[attr-defined]
         pin_memory = torch.cuda.is_available()
-        self.loader = EpochLoader(batches, self._collator(), self.num_workers, pin_memory, repeats=overfits)
-        if self.goes_on_from:
-            self.loader.load_state_dict(self.goes_on_from)
-            self.goes_on_from = {}
-        return self.loader
-
-    def state_dict(self) -> dict[str, int]:
-        """How far the epoch is; Lightning's own copy comes too late for a loader whose length fixed the schedule."""
-        return self.loader.state_dict() if self.loader is not None else {}
-
-    def load_state_dict(self, state_dict: dict[str, int]) -> None:
-        """Let the next loader go on inside its epoch."""
-        self.goes_on_from = state_dict
+        loader = EpochLoader(batches, self._collator(), self.num_workers, pin_memory, repeats=overfits)
+        return self.going_on(loader)
 
     def val_dataloader(self) -> list[DataLoader[Any]]:
         """Searches of the validation split, to be answered with beams, and the tasks' own examples on them.

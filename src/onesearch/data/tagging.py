@@ -10,14 +10,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import lightning
 import torch
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerBase
 
 from onesearch.bpe_dropout import draw_segmentation
-from onesearch.data.shuffled import Shuffled
+from onesearch.data.shuffled import ResumableData, Shuffled
 from onesearch.data.tokenizer import ensure_tokenizer, open_tokenizer
 from onesearch.keywords.weak_labels import Keys, label_query, label_title, value_keys
 from onesearch.log.prepared import Log
@@ -36,7 +35,7 @@ class TaggedText(NamedTuple):
     is_query: bool  # or a title
 
 
-class TaggingData(lightning.LightningDataModule):
+class TaggingData(ResumableData):
     """Weakly labelled titles and queries, each text once.
 
     Args:
@@ -110,7 +109,7 @@ class TaggingData(lightning.LightningDataModule):
         """Shuffled, noisy `TaggingBatch`es."""
         tokenizer = open_tokenizer(self.run, self.tokenizer_name, self.bpe_dropout)
         collate = _Collate(tokenizer, self.max_length, self.lower_rate, self.seed)
-        order = Shuffled(self.fit_texts, self.seed)
+        order = self.going_on(Shuffled(self.fit_texts, self.seed))
         return DataLoader(self.fit_texts, self.batch_size, sampler=order, collate_fn=collate)  # type: ignore[arg-type]
 
     def val_dataloader(self) -> DataLoader[TaggedText]:

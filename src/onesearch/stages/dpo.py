@@ -193,7 +193,7 @@ class DpoStage(GeneratorStage):
         self.gate.check(self.name, json.loads((self.run / f"{self.name}_lists" / "gate.json").read_text("utf-8")))
         self.chosen_fall, self.has_warned = ChosenFall(self.alarm), False
 
-    def on_train_epoch_start(self) -> None:
+    def on_train_start(self) -> None:
         """No dropout: policy and reference must agree where the policy has not moved."""
         self.generator.eval()
 

@@ -80,9 +80,9 @@ class EncoderStage(Stage):
         self.embeddings = embeddings
 
     def configure_callbacks(self) -> list[lightning.Callback]:
-        """What `predict` streams to disk."""
+        """What `predict` streams to disk, beside every stage's."""
         parents = [self.run / "log", self.run / "encoder"]
-        return [EmbeddingWriter(self.run / "embeddings", parents, self.embeddings)]
+        return [EmbeddingWriter(self.run / "embeddings", parents, self.embeddings), *super().configure_callbacks()]
 
     def build(self) -> None:
         """To fit, build the encoder once the DataModule has prepared the tokenizer; else read the fitted one."""

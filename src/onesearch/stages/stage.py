@@ -12,6 +12,9 @@ from lightning.pytorch.plugins import MixedPrecision
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 
 from onesearch.artifacts import verify, writing
+from onesearch.resilience.nonfinite import FiniteSteps
+from onesearch.resilience.preemption import Preemption
+from onesearch.resilience.seeding import BatchSeeds
 from onesearch.stages.averaging import Averaging
 from onesearch.types import UserError
 
@@ -91,8 +94,9 @@ class Stage(lightning.LightningModule):
             verify(self.run / self.name, self.kind, folders)
 
     def configure_callbacks(self) -> list[lightning.Callback]:
-        """Averaged weights, where they are asked for."""
-        return [Averaging(self.optimization.averaging)] if self.optimization.averaging else []
+        """What every stage trains with: steps that can be repeated, averaged weights where asked for, a way to stop."""
+        averaging = [Averaging(self.optimization.averaging)] if self.optimization.averaging else []
+        return [BatchSeeds(), FiniteSteps(), *averaging, Preemption()]
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """AdamW, warm-up, cosine."""

@@ -42,6 +42,7 @@ class TaggerStage(Stage):
     parents = ("log",)
     counts: Tensor
     seen: Tensor
+    epoch_seen: Tensor
 
     def __init__(
         self,
@@ -60,6 +61,7 @@ class TaggerStage(Stage):
         # Of the latest validation, and of the last epoch: in the checkpoint, for the facts of a fit that goes on.
         self.register_buffer("counts", torch.zeros(len(SOURCES), len(ATTRIBUTE_TYPES), 3, dtype=torch.int64))
         self.register_buffer("seen", torch.zeros(len(ATTRIBUTE_TYPES), dtype=torch.int64))
+        self.register_buffer("epoch_seen", torch.zeros_like(self.seen))
 
     def build(self) -> None:
         """To fit, build the tagger once the DataModule has prepared the tokenizer; else read the fitted one."""
@@ -72,19 +74,20 @@ class TaggerStage(Stage):
             self.tagger = Tagger.load(self.run / "tagger")
 
     def on_train_epoch_start(self) -> None:
-        """Count this process's spans by type."""
-        self.epoch_seen = torch.zeros_like(self.seen)
+        """Count spans by type; a fit that goes on inside an epoch counts on."""
+        self.epoch_seen.zero_()
 
     def training_step(self, batch: TaggingBatch, _: int) -> Tensor:
         """One step of token classification."""
-        self.epoch_seen += torch.from_numpy(count_spans(batch.spans, batch.spans)[:, 0]).to(self.device)
+        own = torch.from_numpy(count_spans(batch.spans, batch.spans)[:, 0]).to(self.device)
+        self.epoch_seen += self._over_processes(own)
         loss = self._loss(batch)
         self.log("train/loss", loss, prog_bar=True, batch_size=len(batch.texts))
         return loss
 
     def on_train_epoch_end(self) -> None:
         """Keep what one epoch holds."""
-        self.seen.copy_(self._over_processes(self.epoch_seen))
+        self.seen.copy_(self.epoch_seen)
 
     def on_validation_epoch_start(self) -> None:
         """Count from zero."""
