@@ -142,7 +142,7 @@ def _wandb_id(path: Path, goes_on: bool) -> str:
     if goes_on and path.is_file():
         return path.read_text("utf-8")
     found = secrets.token_hex(4)
-    if rank_zero_only.rank == 0:  # the others log nothing
+    if getattr(rank_zero_only, "rank", 0) == 0:  # the others log nothing
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(found, "utf-8")
     return found
