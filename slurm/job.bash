@@ -101,10 +101,11 @@ leave() {
     fi
     # Preempted, it is in the queue already; cancelled by its owner, a requeue would bring it back to life.
     local state
-    state=$(squeue --noheader --jobs "$(this_job)" --format %T)
+    state=$(squeue --noheader --jobs "$(this_job)" --format %T) || state=unknown
     if [ "$state" = RUNNING ]; then
         echo "$(date +%T) exit code $code: goes on from the last checkpoint, job $(this_job) back into the queue"
-        scontrol requeue "$(this_job)"
+        scontrol requeue "$(this_job)" || state=unknown
     fi
+    [ "$state" != unknown ] || echo "SLURM took it not back: submit again to go on from the last checkpoint" >&2
     exit "$code"
 }

@@ -25,6 +25,7 @@ outputs="$run/slurm"
 mkdir -p "$outputs"
 
 while read -r stage uses; do
+    [[ "$uses" =~ ^(cpu|one|all)$ ]] || continue # what a container says of itself
     # The log is nobody's seed: one job. Task by task after that: each seed goes at its own pace.
     array=()
     [ -z "$seeds" ] || [ "$uses" = cpu ] || array=(--array="$seeds")

@@ -220,10 +220,11 @@ def test_a_container_is_started_by_srun_and_on_the_login_node(project):
     (project / "slurm" / "site.sh").write_text(': "${ONESEARCH_CONTAINER:=contain image}"\n', "utf-8")
     (project / ".venv" / "bin" / "contain").write_text('#!/bin/sh\necho "in $*" >> called; shift; exec "$@"\n', "utf-8")
     (project / ".venv" / "bin" / "contain").chmod(0o755)
-    (project / "stages").write_text("log cpu\n", "utf-8")
-    (project / "commands").write_text("one prepare\n", "utf-8")
+    (project / "stages").write_text("== A banner of the image ==\nlog cpu\n", "utf-8")
+    (project / "commands").write_text("== A banner of the image ==\n\none prepare\n", "utf-8")
     (project / "training").write_text("", "utf-8")
     assert run(project, "pipeline.sh", "runs/x").returncode == 0
+    assert [option(line, "job-name") for line in submitted(project)] == ["onesearch-log", "onesearch-compare"]
     assert run(project, "stage.sbatch", "runs/x", "log", SLURM_JOB_ID="7").returncode == 0
     called = [line for line in (project / "called").read_text("utf-8").splitlines() if line.startswith("in ")]
     assert [line.split()[2:4] for line in called] == [["onesearch", "pipeline"]] * 2 + [
