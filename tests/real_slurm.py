@@ -211,7 +211,8 @@ def main() -> None:
         found = differences(on_cluster, local, stages)
         print(f"{len(stages)} artefacts and compare.json beside those of a run without a cluster: {found or 'equal'}")
         assert not found
-        two_nodes(folder, on_cluster, recipe_of)
+        if not options.recipe:
+            two_nodes(folder, on_cluster, recipe_of)
 
 
 def disturb(run: Path, jobs: dict[str, int]) -> None:
