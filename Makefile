@@ -1,5 +1,6 @@
 # make demo     the whole of OneSearch on a simulated marketplace, then three searches
 # make test     every test, with the coverage of src
+# make faults   a tiny training, killed and disturbed in a dozen ways: what is lost
 # make lint     style, types, layers, spelling
 # make slurm-test [RECIPE=configs/demo]     the pipeline on a real SLURM of two virtual nodes, with faults
 # make bestbuy DATA=folder [TEST_FROM=2011-09-24]     the whole of OneSearch on the Best Buy clicks
@@ -17,7 +18,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 READY := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo bestbuy amazon test lint slurm-test
+.PHONY: help demo bestbuy amazon test faults lint slurm-test
 
 help:
 	@sed -n 's/^# \{0,1\}//p' Makefile
@@ -56,6 +57,9 @@ amazon: $(READY)
 
 test: $(READY)
 	@OMP_NUM_THREADS=1 $(BIN)/pytest --cov -n 2 --dist loadfile
+
+faults: $(READY)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.faults
 
 slurm-test: $(READY)
 	@command -v slurmctld munged > /dev/null || apt-get install -y --no-install-recommends slurm-wlm munge \

@@ -1,6 +1,7 @@
 """A step of `onesearch pipeline`: when its artefact is up to date, and how it is refused or fails."""
 
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,9 @@ import pytest
 
 from handful import CONFIGS, in_this_process, recipe, refusal, write
 from onesearch.artifacts import writing
-from onesearch.pipeline import STEPS, is_current, run_step
+from onesearch.main import main
+from onesearch.pipeline import STEPS, configs, is_current, run_pipeline, run_step
+from onesearch.resilience.signals import NotFinished
 from onesearch.tasks.template import TEMPLATES
 from onesearch.types import UserError
 
@@ -99,3 +102,31 @@ def test_unknown_steps_and_incomplete_recipes_are_refused(tmp_path, capsys):
     with in_this_process():
         sentence = refusal(capsys, *arguments, str(folder), "--until", "encoder").split("onesearch: ")[-1]
     assert sentence.startswith("The step 'encoder' has no configuration")
+
+
+@pytest.mark.parametrize("ending", [75, -signal.SIGTERM, -signal.SIGUSR1])
+def test_a_step_that_was_asked_to_stop_is_no_failure(tmp_path, monkeypatch, capsys, ending):
+    """Whether it stopped by itself or was killed before it listened: one sentence, 75, and the same command again."""
+    steps = recipe(tmp_path / "recipes" / "handful")
+    monkeypatch.setattr("onesearch.pipeline.run_child", lambda command: ending)
+    with pytest.raises(SystemExit) as stopped:
+        main(["pipeline", "--run", str(tmp_path / "run"), "--recipe", str(steps)])
+    assert stopped.value.code == 75
+    told = "onesearch: The step 'log' was asked to stop and is not finished: start the same command again."
+    assert capsys.readouterr().err.splitlines()[-1] == told
+
+
+def test_asked_between_two_steps_it_begins_no_other(tmp_path, monkeypatch):
+    """What ran is done, and will not run again."""
+    steps = recipe(tmp_path / "recipes" / "handful")
+    heard = iter([None, signal.SIGTERM])
+    monkeypatch.setattr("onesearch.pipeline.asked", lambda: next(heard))
+
+    def prepare(command):
+        main(command[3:])
+        return 0
+
+    monkeypatch.setattr("onesearch.pipeline.run_child", prepare)
+    with pytest.raises(NotFinished, match="Stopped by SIGTERM before the step 'encoder': start the same command"):
+        run_pipeline(tmp_path / "run", steps)
+    assert is_current(STEPS[0], tmp_path / "run", configs(STEPS[0], steps))

@@ -3,16 +3,20 @@
 import csv
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import lightning
 import pytest
+import wandb
+from lightning.fabric.plugins.environments import LightningEnvironment, SLURMEnvironment
 from lightning.pytorch.loggers import CSVLogger, WandbLogger
 
 from handful import curves
 from onesearch.models.tagger import Tagger
 from onesearch.models.text_encoder import TextEncoder
+from onesearch.resilience.checkpoints import WholeCheckpoints
 from onesearch.stages.quantizer import QuantizerStage
-from onesearch.training import loggers, stage_name
+from onesearch.training import StageCLI, loggers, stage_name
 
 
 @pytest.mark.parametrize(
@@ -28,8 +32,9 @@ def test_csv_always_and_wandb_where_it_can_be_reached(monkeypatch, tmp_path, mod
     curve, *others = loggers(tmp_path / "demo" / "training" / "encoder", "encoder")
     assert isinstance(curve, CSVLogger)
     assert Path(curve.log_dir) == tmp_path / "demo" / "training" / "encoder" / "csv" / "version_0"
-    assert [type(logger) for logger in others] == ([] if offline is None else [WandbLogger])
+    assert len(others) == (offline is not None)
     for logger in others:
+        assert isinstance(logger, WandbLogger)
         assert logger._offline is offline
         assert logger._wandb_init["group"] == "demo"
 
@@ -52,6 +57,39 @@ def test_a_training_that_goes_on_is_one_run_of_wandb(monkeypatch, tmp_path):
     assert wandb_id("encoder", True) == anew
     monkeypatch.setenv("WANDB_RUN_ID", "mine")
     assert wandb_id("encoder", True) == "mine"
+
+
+def test_figures_wait_where_wandb_cannot_be_reached(monkeypatch, tmp_path):
+    """One sentence, and the run is one on the disk. `python -m benchmarks.faults` tries it on the real client."""
+    kept = SimpleNamespace(dir=tmp_path / "wandb", id="1", log=lambda figures: None)
+
+    def init(**options):
+        if options.get("mode") != "offline":
+            raise wandb.errors.CommError("connection\nrefused")
+        return kept
+
+    monkeypatch.setenv("WANDB_MODE", "online")
+    monkeypatch.setattr(wandb, "init", init)
+    logger = loggers(tmp_path / "training", "encoder")[1]
+    sentence = rf"W&B could not be reached \(connection refused\): .* {tmp_path}/wandb, `wandb sync` sends them later"
+    with pytest.warns(UserWarning, match=sentence):
+        assert logger.experiment is kept
+    assert logger.experiment is kept
+
+
+def test_a_scheduler_requeues_and_lightning_does_not(monkeypatch):
+    """Two that do would fight: on SLURM its environment stands, without its handlers, beside what is configured."""
+    cli, configured = object.__new__(StageCLI), LightningEnvironment()
+    cli.config_init = {"trainer": {"plugins": None}}
+    cli._get = lambda config, name: config[name]
+    monkeypatch.setattr(SLURMEnvironment, "detect", lambda: False)
+    assert [type(plugin) for plugin in cli._plugins()] == [WholeCheckpoints]
+    cli.config_init["trainer"]["plugins"] = configured
+    assert cli._plugins()[0] is configured
+    monkeypatch.setattr(SLURMEnvironment, "detect", lambda: True)
+    _, slurm, _ = cli._plugins()
+    assert isinstance(slurm, SLURMEnvironment)
+    assert slurm.auto_requeue is False
 
 
 def test_a_stage_is_called_by_its_name_and_anything_else_by_its_class(tmp_path):

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning
-from lightning.fabric.plugins.environments import LightningEnvironment
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from onesearch.resilience.signals import NOT_FINISHED, NotFinished, asked, listen_again
@@ -34,11 +34,13 @@ class Preemption(lightning.Callback):
         batch_idx: int,
     ) -> None:
         """Save and stop; after an epoch's last batch only save, for what ends the epoch could not be repeated."""
+        if (batch_idx + 1) % trainer.accumulate_grad_batches and not trainer.is_last_batch:
+            return  # half of a step is in no checkpoint
         if not _all_asked(trainer):
             return
         path = _place(trainer) if pl_module.automatic_optimization else None  # what no gradient learns begins anew
         if path is not None:
-            trainer.save_checkpoint(path)
+            trainer.save_checkpoint(path, weights_only=False)
         if not trainer.is_last_batch:
             kept = f"step {trainer.global_step} is kept in {path}" if path else "nothing is kept, this pass begins anew"
             raise _stopped(trainer, kept)
