@@ -3,6 +3,7 @@
 # make faults   a tiny training, killed and disturbed in a dozen ways: what is lost
 # make lint     style, types, layers, spelling
 # make docs     the documentation as a site in site/, every link in it checked
+# make slurm-test [RECIPE=configs/demo]     the pipeline on a real SLURM of two virtual nodes, with faults
 # make bestbuy DATA=folder [TEST_FROM=2011-09-24]     the whole of OneSearch on the Best Buy clicks
 # make amazon DATA=folder      the three SFT stages on real people's purchase sequences
 #
@@ -19,7 +20,7 @@ READY := .venv/.ready
 READY_DOCS := .venv/.ready-docs
 
 .DEFAULT_GOAL := help
-.PHONY: help demo bestbuy amazon test faults lint docs
+.PHONY: help demo bestbuy amazon test faults lint docs slurm-test
 
 help:
 	@sed -n 's/^# \{0,1\}//p' Makefile
@@ -66,11 +67,17 @@ test: $(READY)
 faults: $(READY)
 	@OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.faults
 
+slurm-test: $(READY)
+	@command -v slurmctld munged > /dev/null || apt-get install -y --no-install-recommends slurm-wlm munge \
+		|| { echo "Install slurm-wlm and munge first, or run this as root on Debian or Ubuntu"; exit 2; }
+	@$(BIN)/python tests/real_slurm.py $(if $(RECIPE),--recipe $(RECIPE))
+
 lint: $(READY)
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+	@$(BIN)/shellcheck -x slurm/*.sh slurm/*.bash slurm/*.sbatch .ci/run
 	@$(BIN)/codespell src tests benchmarks configs docs docker slurm *.md
 
 docs: $(READY_DOCS)

@@ -13,8 +13,9 @@ import grimp
 import pytest
 
 import onesearch
-from handful import CONFIGS, facts, fingerprint, in_this_process, launch, logged, overlays, recipe, write
+from handful import CONFIGS, facts, fingerprint, in_this_process, launch, logged, overlays, recipe, refusal, write
 from onesearch.artifacts import read_manifest, verify
+from onesearch.handover import begin, end
 from onesearch.log.prepared import Log
 from onesearch.main import main
 from onesearch.pipeline import (
@@ -192,6 +193,22 @@ def test_rounds_come_one_after_the_other(tmp_path):
     for name in ("dpo_logged_2", "dpo_hybrid_10", "dpo_hybrid_2", "dpo_hybrid_1", "sft_align_2", "dpo_hybrid_02"):
         (tmp_path / f"{name}.yaml").touch()
     assert [step.name for step in steps_of(tmp_path)] == [*NAMES, "dpo_hybrid_2", "dpo_logged_2", "dpo_hybrid_10"]
+
+
+def test_what_is_begun_and_ended_elsewhere_is_up_to_date_here(whole_run, tmp_path, capsys):
+    """dpo_hybrid: one process writes its lists, all train on them; ended, it is skipped; begun anew, it is not."""
+    place, copy = whole_run.parent / "recipes" / "handful", tmp_path / "run"
+    shutil.copytree(whole_run, copy)
+    assert begin("dpo_hybrid", copy, place) == []
+    commands = begin("dpo_hybrid", copy, place, seed=3)
+    assert [command.split()[:2] for command in commands] == [["one", "predict"], ["all", "fit"]]
+    assert commands[1].endswith("--seed_everything 3 --data.init_args.seed 3 --model.init_args.seed 3")
+    assert begin("dpo_hybrid", copy, place, seed=3) == commands
+    end("dpo_hybrid", copy, place)  # in good faith: what the older commands left is intact
+    assert begin("dpo_hybrid", copy, place, seed=3) == []
+    arguments = ("pipeline", "--run", str(tmp_path / "none"), "--recipe", str(place))
+    assert "ends before it has begun" in refusal(capsys, *arguments, "--end", "reward")
+    assert "has no step 'rewards': use one of log, " in refusal(capsys, *arguments, "--begin", "rewards")
 
 
 def test_until_ends_early(tmp_path):

@@ -1,7 +1,6 @@
 """The frame holds together: what the documents, the configuration and the packaging promise is there."""
 
 import ast
-import os
 import re
 import subprocess
 import sys
@@ -73,10 +72,10 @@ def test_config_parses_and_stays_short(path: Path) -> None:
 @pytest.mark.parametrize("path", DOCUMENTS, ids=name_of)
 def test_documents_name_what_is_there(path: Path) -> None:
     """Each `make X` in a document is a target of the Makefile, and each relative link leads to a file."""
-    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE))
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE))
     text = path.read_text("utf-8")
     commands = {
-        word for found in re.findall(r"(?:^|`)make ((?:[a-z]+ ?)+)", text, re.MULTILINE) for word in found.split()
+        word for found in re.findall(r"(?:^|`)make ((?:[a-z-]+ ?)+)", text, re.MULTILINE) for word in found.split()
     }
     assert commands <= targets
     links = re.findall(r"\]\((?!https?://|#)([^)#]+)", text)
@@ -163,23 +162,6 @@ def test_pins_cover_the_tested_setup() -> None:
     pins = dict(line.split("==") for line in lines if line and not line.startswith("#"))
     for requirement in requirements("cpu", "serve", "onnx", "dev", "docs"):
         assert requirement.specifier.contains(pins[canonicalize_name(requirement.name)]), requirement
-
-
-def test_slurm_chains_each_stage_on_the_one_before(tmp_path: Path) -> None:
-    """With stages a and b, b is submitted with `afterok` of a's job; the run and the options reach both."""
-    programs = {"python": "echo a b", "sbatch": 'echo "$@" >> submitted; wc -l < submitted | tr -d " "'}
-    folder = tmp_path / ".venv" / "bin"  # where pipeline.sh looks first
-    folder.mkdir(parents=True)
-    for name, body in programs.items():
-        (folder / name).write_text(f"#!/bin/sh\n{body}\n", "utf-8")
-        (folder / name).chmod(0o755)
-    command = ["bash", str(ROOT / "slurm" / "pipeline.sh"), "runs/x", "--recipe", "y"]
-    done = subprocess.run(command, cwd=tmp_path, env=os.environ, capture_output=True, text=True, check=True)
-    first, second = (tmp_path / "submitted").read_text("utf-8").splitlines()
-    assert first.endswith("slurm/stage.sbatch runs/x a --recipe y")
-    assert "--dependency" not in first
-    assert second.endswith("--dependency=afterok:1 slurm/stage.sbatch runs/x b --recipe y")
-    assert done.stdout.splitlines() == ["a: job 1", "b: job 2"]
 
 
 def test_the_engine_needs_no_extra() -> None:

@@ -39,6 +39,26 @@ def test_csv_always_and_wandb_where_it_can_be_reached(monkeypatch, tmp_path, mod
         assert logger._wandb_init["group"] == "demo"
 
 
+def test_a_training_that_goes_on_is_one_run_of_wandb(monkeypatch, tmp_path):
+    """The id of its first start; another training, or the same one anew, has another. WANDB_RUN_ID wins."""
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.delenv("WANDB_RUN_ID", raising=False)
+
+    def wandb_id(stage: str, goes_on: bool) -> str:
+        (logger,) = loggers(tmp_path / "demo" / "training" / stage, stage, goes_on)[1:]
+        assert logger._wandb_init["resume"] == "allow"
+        return logger._wandb_init["id"]
+
+    first = wandb_id("encoder", True)
+    assert wandb_id("encoder", True) == first
+    other = wandb_id("reward", True)
+    anew = wandb_id("encoder", False)
+    assert len({first, other, anew}) == 3
+    assert wandb_id("encoder", True) == anew
+    monkeypatch.setenv("WANDB_RUN_ID", "mine")
+    assert wandb_id("encoder", True) == "mine"
+
+
 def test_figures_wait_where_wandb_cannot_be_reached(monkeypatch, tmp_path):
     """One sentence, and the run is one on the disk. `python -m benchmarks.faults` tries it on the real client."""
     kept = SimpleNamespace(dir=tmp_path / "wandb", id="1", log=lambda figures: None)

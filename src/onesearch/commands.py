@@ -53,8 +53,14 @@ def pipeline(
     test_from: datetime.date | None = None,
     until: str | None = None,
     seed: int | None = None,
+    stages: bool = False,
+    begin: str | None = None,
+    end: str | None = None,
 ) -> None:
     """Run every stage that is not up to date: the whole of OneSearch.
+
+    Where something else starts processes, as SLURM does, `--stages`, `--begin` and `--end` hand it the work: nothing is
+    run then.
 
     Args:
         run: the run folder.
@@ -63,12 +69,24 @@ def pipeline(
         test_from: the first day of the test split.
         until: the last stage to run; all when not given.
         seed: of all random choices of the stages, not of the log; their configurations' when not given.
+        stages: print a line a stage, its name and what it can use: `cpu`, `one` device, or `all`.
+        begin: note that this stage begins, and print its commands, after the word that says how many processes run
+            each, `one` or `all`; nothing when the stage is up to date.
+        end: note that the commands of this stage have succeeded.
     """
-    from onesearch.pipeline import run_pipeline
+    from onesearch import handover, pipeline
 
     options = [] if data is None else ["--source.folder", str(data)]
     options += [] if test_from is None else ["--split.test_from", test_from.isoformat()]
-    run_pipeline(run, recipe, options, until, seed)
+    if stages:
+        lines = handover.stages(recipe, until)
+    elif begin or end:
+        lines = handover.begin(begin, run, recipe, options, seed) if begin else handover.end(end or "", run, recipe)
+    else:
+        lines = []
+        pipeline.run_pipeline(run, recipe, options, until, seed)
+    for line in lines:
+        print(line)
 
 
 def compare(
@@ -97,6 +115,7 @@ def ablate(
     seeds: tuple[int, ...] = (0,),
     only: list[str] | None = None,
     num_beams: int = 64,
+    table: bool = True,
 ) -> None:
     """Train the variants of a study with the same budget and set them side by side; write RUN/ablation/STUDY.json.
 
@@ -107,13 +126,14 @@ def ablate(
         seeds: each variant is trained once with each; [0,1,2] shows what chance does.
         only: the variants to train now; all when not given.
         num_beams: K of the beam search.
+        table: false: train only; a later call judges, as where each variant is trained by a job of its own.
     """
     from onesearch.ablation.run import run_study
     from onesearch.ablation.study import Study
     from onesearch.report.terminal import study_tables
 
-    for table in study_tables(run_study(run, Study.open(study, recipe), seeds, only or [], num_beams)):
-        Console().print(table)
+    for part in study_tables(run_study(run, Study.open(study, recipe), seeds, only or [], num_beams, table)):
+        Console().print(part)
 
 
 def catalogue(run: Path, version: int | None = None) -> None:

@@ -14,7 +14,7 @@ import shutil
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -36,26 +36,28 @@ from onesearch.types import UserError
 class Step:
     """One step: what it is called, which folders of the run it reads, which verbs it runs.
 
-    An optional step runs only where the recipe has a file of its own for it.
+    An optional step runs only where the recipe has a file of its own for it. Verbs in `alone` are one process's work,
+    however many there are.
     """
 
     name: str
     needs: tuple[str, ...]
     verbs: tuple[str, ...] = ("fit",)
     optional: bool = False
+    alone: tuple[str, ...] = ()
 
 
 STEPS = (
-    Step("log", (), ("prepare",)),
+    Step("log", (), ("prepare",), alone=("prepare",)),
     Step("encoder", ("log",)),
     Step("tagger", ("log",), optional=True),
-    Step("quantizer", ("log", "encoder", "tagger")),
+    Step("quantizer", ("log", "encoder", "tagger"), alone=("fit",)),
     Step("sft_align", ("log", "quantizer")),
     Step("sft_cooccur", ("log", "quantizer", "sft_align")),
     Step("sft_personalize", ("log", "quantizer", "sft_cooccur")),
     Step("reward", ("log", "quantizer")),
-    Step("dpo_hybrid", ("log", "quantizer", "sft_personalize", "reward"), ("predict", "fit")),
-    Step("dpo_logged", ("log", "quantizer", "dpo_hybrid"), ("predict", "fit")),
+    Step("dpo_hybrid", ("log", "quantizer", "sft_personalize", "reward"), ("predict", "fit"), alone=("predict",)),
+    Step("dpo_logged", ("log", "quantizer", "dpo_hybrid"), ("predict", "fit"), alone=("predict",)),
 )
 """The stages in their order. The folder of a step in the run bears its name."""
 
@@ -63,7 +65,7 @@ SEEDED = {"quantizer": ("model",), "dpo_hybrid": ("data", "model"), "dpo_logged"
 """Which parts of a stage draw by a seed of their own; elsewhere it is the data's alone."""
 
 BESIDE_THE_STAGES = (
-    *("main.py", "commands.py", "ablation", "pipeline.py", "planning", "evaluate", "report"),
+    *("main.py", "commands.py", "handover.py", "ablation", "pipeline.py", "planning", "evaluate", "report"),
     *("data/samples.py", "tasks/show.py", "simulate/truth.py"),
     *("serve/show.py", "serve/http", "serve/service.py", "serve/generation.py", "serve/batcher.py", "serve/events.py"),
     *("serve/shoppers.py", "serve/meanings.py", "serve/matches.py", "serve/settings.py", "serve/telemetry.py"),
@@ -89,16 +91,25 @@ def run_pipeline(
     Raises:
         UserError: the recipe or a step is not there, or a step failed.
     """
+    for step in asked_for(recipe, until):
+        run_step(step, run, configs(step, recipe), options_of(step, log_options, seed))
+
+
+def asked_for(recipe: Path, until: str | None = None) -> list[Step]:
+    """The steps that a recipe has, up to the one named; arguments and refusals are those of `run_pipeline`."""
     steps = steps_of(recipe)
     names = [step.name for step in steps]
     if until is not None and until not in names:
         raise UserError(f"There is no step '{until}': use one of {', '.join(names)}.")
     if not (recipe / "log.yaml").is_file():
         raise UserError(f"{recipe} has no log.yaml: a recipe says at least where the log comes from.")
-    for step in steps[: len(names) if until is None else names.index(until) + 1]:
-        if _is_asked_for(step, recipe):
-            options = log_options if step.name == "log" else () if seed is None else seed_options(step, seed)
-            run_step(step, run, configs(step, recipe), options)
+    last = len(names) if until is None else names.index(until) + 1
+    return [step for step in steps[:last] if not step.optional or (recipe / f"{step.name}.yaml").is_file()]
+
+
+def options_of(step: Step, log_options: Sequence[str], seed: int | None) -> Sequence[str]:
+    """What the command line of the pipeline adds to a step's; the arguments are those of `run_pipeline`."""
+    return log_options if step.name == "log" else () if seed is None else seed_options(step, seed)
 
 
 def seed_options(step: Step, seed: int) -> list[str]:
@@ -115,8 +126,7 @@ def steps_of(recipe: Path) -> list[Step]:
     stages = {step.name: place for place, step in enumerate(STEPS) if "predict" in step.verbs}
     found = (path.stem for path in recipe.glob("*.yaml") if ROUND.search(path.stem) and stage_of(path.stem) in stages)
     rounds = sorted(found, key=lambda name: (int(name.rsplit("_", 1)[1]), stages[stage_of(name)]))
-    of_rounds = [Step(name, STEPS[stages[stage_of(name)]].needs, ("predict", "fit")) for name in rounds]
-    return [*STEPS, *of_rounds]
+    return [*STEPS, *(replace(STEPS[stages[stage_of(name)]], name=name) for name in rounds)]
 
 
 def configs(step: Step, recipe: Path) -> list[Path]:
@@ -138,10 +148,6 @@ def configs(step: Step, recipe: Path) -> list[Path]:
             "'init_from' to the stage that it starts from."
         )
     return files
-
-
-def _is_asked_for(step: Step, recipe: Path) -> bool:
-    return not step.optional or (recipe / f"{step.name}.yaml").is_file()
 
 
 def needs(step: Step, files: Sequence[Path]) -> tuple[str, ...]:
@@ -205,21 +211,46 @@ def run_step(step: Step, run: Path, files: Sequence[Path], options: Sequence[str
         files: its configuration files, the last one wins.
         options: further options of the command line.
     """
+    commands = begin(step, run, files, options)
+    for arguments in commands:
+        _launch(arguments, step.name)
+    if commands:
+        end(step, run)
+
+
+def begin(step: Step, run: Path, files: Sequence[Path], options: Sequence[str] = ()) -> list[list[str]]:
+    """Note that a step begins; the arguments are those of `run_step`.
+
+    Who runs its commands elsewhere, as the jobs of a cluster do, calls this before them and `end` after their success.
+
+    Returns:
+        the command lines of its verbs, without the program's name; none where the step is up to date.
+    """
     known, key = _known(step, run), _key(step, run, files, options)
     if _is_done(step, run, key):
         console.print(f"[dim]{step.name}: unchanged, skipped ({known['seconds']:.0f} s when it ran)[/dim]")
-        return
+        return []
     stamp = _stamp(step, run)
     if known.get("key") != key:
         shutil.rmtree(stamp.parent, ignore_errors=True)  # checkpoints of another configuration are no start
     stamp.parent.mkdir(parents=True, exist_ok=True)
-    write_json(stamp, {"key": key, "done": False})
-    start = time.monotonic()
-    for verb in step.verbs:
-        _launch(_command(verb, run, files, options), step.name)
-    seconds = time.monotonic() - start
-    write_json(stamp, {"key": key, "done": True, "seconds": seconds})
-    console.print(f"[green]{step.name}: done in {seconds:.0f} s[/green]")
+    write_json(stamp, {"key": key, "done": False, "began": time.time()})
+    return [_command(verb, run, files, options) for verb in step.verbs]
+
+
+def end(step: Step, run: Path) -> None:
+    """Note that the commands of a step have succeeded.
+
+    Raises:
+        UserError: the step has not begun.
+    """
+    known = _known(step, run)
+    if not known:
+        raise UserError(f"{_stamp(step, run)} is missing: the step '{step.name}' ends before it has begun.")
+    if not known["done"]:
+        seconds = time.time() - known["began"]
+        write_json(_stamp(step, run), {"key": known["key"], "done": True, "seconds": seconds})
+        console.print(f"[green]{step.name}: done in {seconds:.0f} s[/green]")
 
 
 def is_current(step: Step, run: Path, files: Sequence[Path], options: Sequence[str] = ()) -> bool:

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import secrets
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +17,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
 from lightning.pytorch.strategies import DDPStrategy
-from lightning.pytorch.utilities import rank_zero_warn
+from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
 
 from onesearch.resilience.checkpoints import WholeCheckpoints, newest
 from onesearch.stages.stage import Stage, is_trial
@@ -75,7 +76,8 @@ class StageCLI(LightningCLI):
             # their weights times zero to the loss would be no better: AdamW would let them decay, as one GPU does not.
             trainer.strategy._ddp_kwargs.setdefault("find_unused_parameters", True)
         if trainer.logger is not None and not is_trial(trainer):
-            trainer.loggers = loggers(folder, stage_name(self.model)) if self.subcommand == "fit" else []
+            goes_on = self.subcommand == "fit" and bool(self._get(self.config_init, "ckpt_path"))
+            trainer.loggers = loggers(folder, stage_name(self.model), goes_on) if self.subcommand == "fit" else []
         for callback in trainer.checkpoint_callbacks:
             if isinstance(callback, ModelCheckpoint):
                 # Not the logger's folder, which is another one at each start.
@@ -109,13 +111,26 @@ def stage_name(model: lightning.LightningModule) -> str:
     return model.name if isinstance(model, Stage) else type(model).__name__.lower()
 
 
-def loggers(folder: Path, name: str) -> list[Logger]:
-    """CSV always, a version a start; W&B beside it: online with a key, else offline, off with WANDB_MODE=disabled."""
+def loggers(folder: Path, name: str, goes_on: bool = False) -> list[Logger]:
+    """CSV always, a version a start; W&B beside it: online with a key, else offline, off with WANDB_MODE=disabled.
+
+    Args:
+        folder: of the stage's training.
+        name: of the stage.
+        goes_on: whether this start takes up what an earlier one left, and so writes into the same run of W&B.
+    """
     found: list[Logger] = [CSVLogger(folder, name="csv")]
     mode = os.environ.get("WANDB_MODE") or ("online" if os.environ.get("WANDB_API_KEY") else "offline")
     if mode != "disabled":
         group = folder.parent.parent.name  # the run's
-        run = PatientWandb(name=name, group=group, project="onesearch", save_dir=folder, offline=mode == "offline")
+        run = PatientWandb(
+            name=name,
+            group=group,
+            project="onesearch",
+            save_dir=folder,
+            offline=mode == "offline",
+            id=os.environ.get("WANDB_RUN_ID") or _wandb_id(folder / "wandb_id", goes_on),
+        )
         run._wandb_init.pop("anonymous", None)  # Lightning names an option that W&B warns about wherever it is named
         found.append(run)
     return found
@@ -138,6 +153,20 @@ class PatientWandb(WandbLogger):
                 f"W&B could not be reached ({reason}): figures are kept in {run.dir}, `wandb sync` sends them later."
             )
             return run
+
+
+def _wandb_id(path: Path, goes_on: bool) -> str:
+    """What W&B knows this training by: drawn at its first start and kept beside its checkpoints, with which it goes.
+
+    A hash of the folder's place would be the same for two people who each call their run `runs/demo`.
+    """
+    if goes_on and path.is_file():
+        return path.read_text("utf-8")
+    found = secrets.token_hex(4)
+    if getattr(rank_zero_only, "rank", 0) == 0:  # the others log nothing
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(found, "utf-8")
+    return found
 
 
 def launch(arguments: Sequence[str]) -> None:

@@ -112,7 +112,11 @@ def test_a_stage_left_out_is_paid_back_to_the_last_one(shop, quantizer_run, tmp_
     with pytest.raises(ArtifactError, match="train 1-all first"), in_this_process():
         run_study(run, study, only=["2-alone"])
     with in_this_process():
+        assert run_study(run, study, table=False) == []
+    assert not (run / "ablation" / "stages.json").exists()
+    with in_this_process() as launched:
         rows = run_study(run, study, num_beams=4)
+    assert launched == []
     trials = [(found, run / "ablation" / "stages" / found.folder.name / "seed-0") for found in study.variants]
     all_steps, steps = (
         {step.name: facts(trial, step.name)["num_steps"] for step in variant.steps} for variant, trial in trials

@@ -28,7 +28,12 @@ NOTHING: Row = {"num_searches": 0, "metrics": {}, "differences": {}, "slices": {
 
 
 def run_study(
-    run: Path, study: Study, seeds: Sequence[int] = (0,), only: Sequence[str] = (), num_beams: int = 64
+    run: Path,
+    study: Study,
+    seeds: Sequence[int] = (0,),
+    only: Sequence[str] = (),
+    num_beams: int = 64,
+    table: bool = True,
 ) -> list[Row]:
     """Train and judge the variants of a study; rows of the table, which is written to RUN/ablation/STUDY.json too.
 
@@ -38,6 +43,7 @@ def run_study(
         seeds: each variant is trained once with each.
         only: names of the variants to train now; empty: all. The table holds all that are trained as they stand now.
         num_beams: K of the beam search.
+        table: whether to judge them and write the table; else there are no rows.
 
     Raises:
         UserError: one of `only` is no variant of the study, a seed is given twice, or a stage failed.
@@ -47,15 +53,17 @@ def run_study(
     for variant in chosen(study, only):
         for seed in seeds:
             Trial(run, variant, seed).train()
+    if not table:
+        return []
     trials = {variant.folder.name: [Trial(run, variant, seed) for seed in seeds] for variant in study.variants}
     current = {name: found for name, found in trials.items() if all(trial.is_current() for trial in found)}
     rows = _rows(list(current.values()), study, num_beams)
     note = _note(study, seeds, [name for name in trials if name not in current])
     console.print(note)
-    table = run / "ablation" / f"{study.name}.json"
-    table.parent.mkdir(parents=True, exist_ok=True)
-    write_json(table, {"rows": rows, "note": note})
-    write_picture(rows, table.with_suffix(".png"))
+    path = run / "ablation" / f"{study.name}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_json(path, {"rows": rows, "note": note})
+    write_picture(rows, path.with_suffix(".png"))
     return rows
 
 
