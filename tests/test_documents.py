@@ -18,6 +18,7 @@ from onesearch.main import STAGE_VERBS, main
 BASH = [block for path in DOCUMENTS for block in blocks(path, "bash")]
 PYTHON = [block for path in DOCUMENTS for block in blocks(path, "python")]
 NAMES = {verb.__name__ for verb in VERBS}
+PLAN_OPTIONS = {"gpu", "mfu", "peak_tflops", "memory_gb", "json"}
 PUBLIC = re.findall(r"^::: (\S+)", (ROOT / "docs" / "api.md").read_text("utf-8"), re.MULTILINE)
 
 
@@ -34,7 +35,7 @@ def elsewhere(tmp_path, monkeypatch):
 def shown(stage: bool) -> list[tuple[str, list[str]]]:
     """Every `onesearch` line of the documents, with its place; of the stages' verbs, or of the others."""
     lines = [(block.where, found) for block in BASH for words in commands(block) if (found := onesearch(words))]
-    return [(where, words) for where, words in lines if (words[0] in STAGE_VERBS) == stage]
+    return [(where, words) for where, words in lines if (words[0] in (*STAGE_VERBS, "plan")) == stage]
 
 
 def test_commands_in_the_documents_parse(elsewhere):
@@ -49,6 +50,12 @@ def test_commands_in_the_documents_parse(elsewhere):
         except Exception as error:
             wrong.append(f"{where}: {' '.join(words)}: {error}")
     assert wrong == []
+
+
+def as_fit(words: list[str]) -> list[str]:
+    """The line of the fit that a `plan` is of."""
+    own = [place for place, word in enumerate(words) if word.removeprefix("--") in PLAN_OPTIONS]
+    return ["fit", *(word for place, word in enumerate(words[1:], 1) if {place, place - 1}.isdisjoint(own))]
 
 
 def test_stages_in_the_documents_parse(elsewhere):
@@ -67,7 +74,8 @@ def test_stages_in_the_documents_parse(elsewhere):
             """Nothing is run."""
 
     lines = shown(stage=True)
-    assert {words[0] for _, words in lines} == set(STAGE_VERBS)
+    assert {words[0] for _, words in lines} == {*STAGE_VERBS, "plan"}
+    lines = [(where, as_fit(words) if words[0] == "plan" else words) for where, words in lines]
     parts = lightning.LightningModule, lightning.LightningDataModule
     options = {"subclass_mode_model": True, "subclass_mode_data": True}
     options["parser_kwargs"] = {"parser_mode": "omegaconf+", "exit_on_error": False}
@@ -84,15 +92,26 @@ def test_stages_in_the_documents_parse(elsewhere):
 def test_commands_in_sentences_are_there():
     """`onesearch VERB --option` between the words of a paragraph: verb and options exist."""
     options = {verb.__name__: set(inspect.signature(verb).parameters) | {"config", "help"} for verb in VERBS}
-    stages = {"trainer", "model", "data", "run", "config", "c", "ckpt_path", "print_config", "return_predictions"}
+    stages = {
+        *PLAN_OPTIONS,
+        "trainer",
+        "model",
+        "data",
+        "run",
+        "config",
+        "c",
+        "ckpt_path",
+        "print_config",
+        "return_predictions",
+    }
     wrong, seen = [], 0
     for path in DOCUMENTS:
         prose = re.sub(r"^(```+).*?^\1$", "", path.read_text("utf-8"), flags=re.MULTILINE | re.DOTALL)
         for verb, rest in re.findall(r"`onesearch ([a-zA-Z]+)([^`]*)`", prose):
             seen += 1
-            known = stages if verb in STAGE_VERBS else options.get(verb, set())
+            known = stages if verb in (*STAGE_VERBS, "plan") else options.get(verb, set())
             named = set(re.findall(r"(?<!\S)--?([a-z_]+)", rest))
-            if (verb not in {*NAMES, *STAGE_VERBS, "VERB"}) or (verb != "VERB" and not named <= known):
+            if (verb not in {*NAMES, *STAGE_VERBS, "plan", "VERB"}) or (verb != "VERB" and not named <= known):
                 wrong.append(f"{path.name}: onesearch {verb}{rest}")
     assert seen > 20
     assert wrong == []
