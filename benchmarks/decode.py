@@ -14,9 +14,9 @@ vectorised mask   `generate` with a logits processor that masks the vocabulary [
 A time is that of a whole search, the encoder's part in it. Weights, prompts and SIDs are random, which changes no time;
 SIDs are drawn with few frequent codes and many rare ones, as catalogues have them, so that the widest node has as many
 children as its layer has codes. Ours and the floor take turns, so do the peers, as often each, and the fastest of the
-rounds counts: by CPU time, which says more than the clock on a busy machine, or by the clock with several threads or a GPU. Peers run where they
-end within reason: at the fewest SIDs and one search, up to 50 beams for the base model. They must find valid SIDs, the
-same ones, and the same as ours where ours normalises over the whole vocabulary, as they do.
+rounds counts: by CPU time, which says more than the clock on a busy machine, or by the clock with several threads or a
+GPU. Peers run where they end within reason: at the fewest SIDs and one search, up to 50 beams for the base model. They
+must find valid SIDs, the same ones, and the same as ours where ours normalises over the whole vocabulary, as they do.
 
 compiled   with --compile: the beams as one graph (`torch.compile`, a CUDA graph on a GPU), beside ours as it is
 choosing   the share of ours that the trie, the mask and the top-k take, measured around their calls; the median
