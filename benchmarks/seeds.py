@@ -50,7 +50,7 @@ def valid_sids(runs: Sequence[Path], system: str) -> Iterable[float]:
         for folder in (run / stage, run / f"sft_{stage}"):
             if folder.is_dir() and system != stage:
                 yield from (
-                    figure for name, figure in walk(read_manifest(folder).facts) if name.endswith("val/valid_sids")
+                    figure for name, figure in walk(read_manifest(folder).facts) if name.endswith("/valid_sids")
                 )
 
 
