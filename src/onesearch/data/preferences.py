@@ -136,6 +136,8 @@ class PreferenceData(ResumableData):
 
     def _let_live(self) -> None:
         """Unlearn no SID that an item has got since the lists were written."""
+        if not any(row.invalid for row in self.lists):
+            return  # the whole catalogue would be sorted for nothing
         catalogue, num = InvalidSids.open(self.run, self.khqe), 0
         for place, row in enumerate(self.lists):
             if row.invalid and (is_taken := catalogue.are_taken(np.array(row.invalid))).any():
